@@ -1,0 +1,22 @@
+# mlxs_library(NAME SOURCES a.cpp... [PUBLIC deps...] [PRIVATE deps...])
+# One static library a folder: mlxs_NAME. Headers are included from src/ ("http/server.h").
+function(mlxs_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(mlxs_${name} STATIC ${ARG_SOURCES})
+  target_include_directories(mlxs_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
+  target_link_libraries(mlxs_${name} PUBLIC ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE} mlxs_warnings)
+endfunction()
+
+# mlxs_test(NAME SOURCES a_test.cpp... DEPS libs...)
+# One GoogleTest program; every TEST becomes a ctest test.
+function(mlxs_test name)
+  if(NOT MLXS_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
+  target_compile_definitions(${name} PRIVATE MLXS_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main mlxs_warnings)
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300 LABELS unit)
+endfunction()

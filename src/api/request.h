@@ -1,0 +1,69 @@
+#pragma once
+
+#include "api/events.h"
+#include "base/result.h"
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace mlxs::api {
+
+/// What the gateway must know of any generation request, native or foreign.
+struct Envelope {
+  Surface surface = Surface::kChat;
+  boost::json::object body;  ///< The whole request, key order kept.
+  std::string model;
+  bool stream = false;
+  bool include_usage = false;  ///< stream_options.include_usage
+};
+
+/// Parses `json` (depth at most `depth_max`) and checks the envelope's own fields. kInvalidRequest
+/// with `param`, also for malformed JSON (no param) and duplicate-free type errors.
+[[nodiscard]] Result<Envelope> parse_envelope(Surface surface,
+                                              std::string_view json,
+                                              int depth_max = 64);
+
+/// A request that a native worker can run: every documented field checked (see schema.h).
+struct NativeRequest {
+  Surface surface = Surface::kChat;
+  std::string model;
+  bool stream = false;
+  bool include_usage = false;
+
+  /// chat: the messages as the template gets them: role developer is system, content parts of type
+  /// text are joined, nulls are dropped, everything else untouched and in its order. JSON text.
+  std::string messages_json;
+  std::string tools_json;               ///< Empty if none.
+  std::string template_arguments_json;  ///< chat_template_kwargs, empty if none.
+  /// completions: text or token ids.
+  std::variant<std::string, std::vector<std::int32_t>> prompt;
+  bool echo = false;
+
+  std::optional<float> temperature;
+  std::optional<float> top_p;
+  std::optional<int> top_k;
+  std::optional<float> min_p;
+  std::optional<std::uint64_t> seed;
+  std::optional<int> completion_tokens_max;  ///< max_completion_tokens, else max_tokens.
+  std::vector<std::string> stop;
+
+  // The extension object `mlxs`.
+  bool want_token_ids = false;              ///< mlxs.token_ids: true
+  std::optional<std::uint64_t> drawn_seed;  ///< mlxs.seed: used when the request brings no seed.
+};
+
+/// Checks every documented field of `envelope.body` by the table in schema.h: kInvalidRequest or
+/// kUnsupportedParameter naming the field ("messages[2].role", "stop[0]").
+[[nodiscard]] Result<NativeRequest> parse_native(const Envelope& envelope);
+
+/// Fields of the body that nobody documents, for the "logged once" rule.
+[[nodiscard]] std::vector<std::string> undocumented_fields(const Envelope& envelope);
+
+}  // namespace mlxs::api

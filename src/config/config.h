@@ -1,0 +1,102 @@
+#pragma once
+
+#include "base/deadline.h"
+#include "base/hash.h"
+#include "base/result.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mlxs::config {
+
+/// An API key: its owner's name and the SHA-256 of the secret. The secret itself is never kept.
+struct Key {
+  std::string name;
+  Sha256 sha256{};
+};
+
+/// A worker that the supervisor does not start.
+struct UrlWorker {
+  std::string url;    ///< "http://host:port/v1" or "unix:/path"
+  std::string model;  ///< Its own name for the model; empty: ours.
+};
+
+struct Model {
+  std::string id;
+  // Native: a source and a number of processes. Foreign: a list of URLs. Exactly one of the two.
+  std::string source;
+  int workers = 1;
+  std::vector<UrlWorker> url_workers;
+  std::string compute = "auto";           ///< auto | float32
+  std::optional<int> context_tokens_max;  ///< context_tokens
+  std::optional<std::uint64_t> kv_bytes;
+  int sequences_max = 64;     ///< batch.max_sequences
+  int step_tokens_max = 512;  ///< batch.step_tokens
+  int waiting_max = 256;      ///< queue.waiting, in each worker
+  [[nodiscard]] bool native() const { return url_workers.empty(); }
+};
+
+/// The configuration in force. Field names here are the keys of the file unless a comment says
+/// otherwise; every key is in docs/flags.md. A snapshot: made once, shared as shared_ptr<const>.
+struct Config {
+  std::string listen = "127.0.0.1:8080";
+  struct Admin {
+    std::string listen = "127.0.0.1:8081";
+  } admin;
+  std::string state_dir;  ///< Default $XDG_STATE_HOME/mlx-serving.
+  int threads = 0;        ///< Data-plane loops; 0: one, two above four cores.
+  std::vector<Key> keys;
+  bool allow_unauthenticated = false;        ///< Needed to listen beyond loopback without keys.
+  std::vector<std::string> allowed_hosts;    ///< Besides the listen address and loopback names.
+  std::vector<std::string> allowed_origins;  ///< Web pages that may call; none by default.
+  struct Log {
+    std::string level = "info";
+    std::string access = "stderr";  ///< stderr | off | a file's path
+  } log;
+  struct Limits {
+    std::uint64_t head_bytes = 16 * 1024;
+    std::uint64_t body_bytes = 8 * 1024 * 1024;
+    int json_depth = 64;
+    int connections = 4096;
+    int connections_per_address = 256;
+    int in_flight = 1024;  ///< Requests being answered, waiting ones included: 429 beyond.
+    std::uint64_t answer_bytes = 16 * 1024 * 1024;  ///< One request's log: error beyond.
+    Milliseconds head_read{10'000};                 ///< head_read_ms
+    Milliseconds body_stall{10'000};                ///< body_stall_ms
+    Milliseconds idle{60'000};                      ///< idle_ms
+    Milliseconds write_stall{30'000};               ///< write_stall_ms
+  } limits;
+  struct Timeouts {
+    Milliseconds connect{2'000};        ///< connect_ms: to a worker
+    Milliseconds worker_wait{30'000};   ///< worker_wait_ms: parked while no worker is ready
+    Milliseconds first_token{600'000};  ///< first_token_ms: foreign workers
+    Milliseconds token{60'000};         ///< token_ms: silence between two events of a stream
+    Milliseconds keep_alive{
+        15'000};                 ///< keep_alive_ms: until the head is sent, and between comments
+    Milliseconds drain{30'000};  ///< drain_ms: SIGTERM to the end of running requests
+  } timeouts;
+  std::vector<Model> models;
+};
+
+/// Reads `text` strictly: unknown keys, wrong types and impossible values are kConfig errors
+/// reading "FILE:LINE: KEY: what is wrong". `${NAME}` and `file:PATH` are resolved for secrets.
+/// `overrides` are "a.b=value" (models[0].workers=2 reaches into lists) applied on top.
+[[nodiscard]] Result<Config> parse(std::string_view text,
+                                   std::string_view file,
+                                   std::span<const std::string> overrides = {});
+[[nodiscard]] Result<Config> load(const std::filesystem::path& file,
+                                  std::span<const std::string> overrides = {});
+
+/// The whole configuration as YAML that `parse` reads back to an equal Config.
+[[nodiscard]] std::string render(const Config& config);
+
+/// Keys whose change between two configurations needs a restart of the process named beside them
+/// ("listen", "models[0].source"); empty if a reload suffices.
+[[nodiscard]] std::vector<std::string> restart_needed(const Config& before, const Config& after);
+
+}  // namespace mlxs::config

@@ -1,0 +1,94 @@
+#pragma once
+
+#include "base/deadline.h"
+#include "base/result.h"
+#include "engine/runner.h"
+#include "engine/types.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace mlxs::engine {
+
+class Tokenizer;
+
+enum class FinishReason { kStop, kLength, kError };
+
+/// What a sequence produced in one step. `token_ids` is never empty but in the last event of some
+/// sequences; `text` may be, while characters or a possible stop string are withheld.
+struct GenerationEvent {
+  SequenceId sequence{};
+  std::vector<TokenId> token_ids;
+  std::string text;                         ///< Valid UTF-8; concatenation is the answer.
+  std::optional<FinishReason> finish = {};  ///< Set in a sequence's last event.
+  std::optional<Error> error = {};          ///< With FinishReason::kError.
+  int prompt_tokens = 0;                    ///< Set in the last event, as is the next.
+  int completion_tokens = 0;                ///< Tokens drawn, the end token included.
+};
+
+struct GenerationRequest {
+  std::vector<TokenId> prompt;  ///< Never empty.
+  SamplingParams sampling;
+  int completion_tokens_max = 0;  ///< >= 1; cut to what the context leaves.
+  std::vector<std::string> stop;  ///< Not part of the answer's text.
+  Deadline deadline;
+};
+
+struct EngineLimits {
+  int sequences_max = 64;     ///< Rows in a step.
+  int waiting_max = 256;      ///< Beyond: submit says kOverloaded.
+  int step_tokens_max = 512;  ///< Tokens in a step, prefill chunks and rows together.
+};
+
+/// A consistent snapshot.
+struct EngineStats {
+  std::uint64_t steps = 0;  ///< Moves whenever the engine thread gets on.
+  int running = 0;
+  int waiting = 0;
+  std::int64_t queued_prefill_tokens = 0;
+  int blocks_total = 0;
+  int blocks_free = 0;
+  std::uint64_t prompt_tokens = 0;  ///< Since start, as are the next four.
+  std::uint64_t completion_tokens = 0;
+  std::uint64_t preemptions = 0;
+  std::uint64_t cancelled = 0;
+  std::uint64_t finished = 0;
+  double step_seconds_p50 = 0;  ///< Over the last 256 steps.
+  double step_seconds_p95 = 0;
+  /// Time since the engine thread last got on, zero while there is no work (R-ENG-7).
+  Milliseconds stalled{0};
+};
+
+/// Continuous batching over one Runner: owns the engine thread, which alone touches the runner,
+/// the scheduler and the sequences. All members from any thread.
+class Engine {
+ public:
+  /// Makes the runner on the engine thread (arrays are tied to their thread).
+  using RunnerFactory = std::function<Result<std::unique_ptr<Runner>>()>;
+  /// Called on the engine thread once a step with everything that step produced; must not block.
+  using StepSink = std::function<void(std::vector<GenerationEvent>&&)>;
+
+  /// Returns when the runner is made; its error otherwise. `tokenizer` outlives the engine.
+  [[nodiscard]] static Result<std::unique_ptr<Engine>> start(const RunnerFactory& make_runner,
+                                                             const Tokenizer& tokenizer,
+                                                             const EngineLimits& limits,
+                                                             StepSink sink);
+  virtual ~Engine() = default;  ///< Stops the thread; unfinished sequences get no further event.
+
+  [[nodiscard]] virtual const ModelInfo& info() const = 0;
+  /// Queues a sequence under a fresh id. kOverloaded when `waiting_max` wait already,
+  /// kContextLengthExceeded when the prompt leaves no room for one token, kOutOfMemory when it
+  /// could never fit into the blocks. The caller chooses `id`, unique in the process, so that it
+  /// can route events that arrive before this returns.
+  [[nodiscard]] virtual Result<void> submit(SequenceId id, GenerationRequest request) = 0;
+  /// Ends a sequence without further events, at the latest after the step under way. Unknown ids
+  /// are ignored (it may just have finished).
+  virtual void cancel(SequenceId id) = 0;
+  [[nodiscard]] virtual EngineStats stats() const = 0;
+};
+
+}  // namespace mlxs::engine
