@@ -1,0 +1,57 @@
+# `make help` lists the targets. Everything is out of source, under build/.
+SHELL := /bin/bash
+PRESET ?= release
+JOBS ?= 2
+BIN := build/$(PRESET)/bin
+CONFIG ?= config/default.yaml
+# Rust from rustup or Debian's cargo-web where the PATH does not lead to it; the tests' Prometheus.
+export PATH := $(CURDIR)/build/deps/prometheus/usr/bin:$(PATH):$(HOME)/.cargo/bin
+FORMATTED := $(shell git ls-files 'src/*.h' 'src/*.cpp' 'tests/*.h' 'tests/*.cpp' 'bench/*.cpp' 'cmake/*.cpp' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install what building needs (apt or Homebrew, Rust, MLX, the default model)
+	@scripts/setup.sh build
+
+.PHONY: configure
+configure: setup
+	@test -e build/$(PRESET)/build.ninja || cmake --preset $(PRESET) >/dev/null
+
+.PHONY: build
+build: configure ## Build the release binaries into build/release/bin
+	@ninja -C build/$(PRESET) -j$(JOBS) mlx-serving mlx-serving-worker
+
+.PHONY: serve
+serve: build ## Set up, build and serve the default model on 127.0.0.1:8080
+	@exec $(BIN)/mlx-serving serve --config $(CONFIG)
+
+.PHONY: test
+test: ## Set up, build and run every test that CI runs
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory configure
+	@ninja -C build/$(PRESET) -j$(JOBS)
+	@ctest --preset $(PRESET) -j$(JOBS) --output-on-failure
+	@build/venv/bin/python -m pytest -q tests/e2e tests/clients
+
+.PHONY: sanitize
+sanitize: ## Run the suites under ASan+UBSan (with MLX) and TSan (without it)
+	@scripts/setup.sh test
+	@scripts/sanitize.sh
+
+.PHONY: lint
+lint: ## Check formatting, include directions and clang-tidy's allow-list
+	@scripts/setup.sh test
+	@scripts/lint.sh
+
+.PHONY: format
+format: ## Format all C++ sources in place
+	@build/venv/bin/clang-format -i $(FORMATTED)
+
+.PHONY: clean
+clean: ## Remove build outputs (keeps downloads and the model)
+	@rm -rf build/release build/dev build/tsan build/bench
