@@ -33,7 +33,7 @@ as_root() {
 apt_install() {
   local missing=()
   for package in "$@"; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    [[ "$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null)" == *'ok installed' ]] || missing+=("$package")
   done
   [ ${#missing[@]} = 0 ] && return
   say "installing with apt: ${missing[*]}"
@@ -66,7 +66,9 @@ rust() {
   for cargo in "${CARGO:-cargo}" "$HOME/.cargo/bin/cargo" /usr/share/cargo/bin/cargo; do
     if command -v "$cargo" >/dev/null && rust_new_enough "$cargo"; then return; fi
   done
-  if command -v apt-get >/dev/null && apt-cache policy cargo-web | grep -q 'Candidate: 1\.\(8[7-9]\|9\)'; then
+  # Debian carries a current Rust for its browsers under this name.
+  local candidate; candidate=$(apt-cache policy cargo-web 2>/dev/null | awk '/Candidate:/ {print $2}')
+  if [ -n "$candidate" ] && dpkg --compare-versions "$candidate" ge "$rust_minimum"; then
     apt_install cargo-web
   elif command -v brew >/dev/null; then
     say "brew install rust"; brew install -q rust
