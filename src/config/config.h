@@ -18,12 +18,14 @@ namespace mlxs::config {
 struct Key {
   std::string name;
   Sha256 sha256{};
+  bool operator==(const Key&) const = default;
 };
 
 /// A worker that the supervisor does not start.
 struct UrlWorker {
   std::string url;    ///< "http://host:port/v1" or "unix:/path"
   std::string model;  ///< Its own name for the model; empty: ours.
+  bool operator==(const UrlWorker&) const = default;
 };
 
 struct Model {
@@ -31,14 +33,15 @@ struct Model {
   // Native: a source and a number of processes. Foreign: a list of URLs. Exactly one of the two.
   std::string source;
   int workers = 1;
-  std::vector<UrlWorker> url_workers;
-  std::string compute = "auto";           ///< auto | float32
-  std::optional<int> context_tokens_max;  ///< context_tokens
-  std::optional<std::uint64_t> kv_bytes;
+  std::vector<UrlWorker> url_workers = {};
+  std::string compute = "auto";                ///< auto | float32
+  std::optional<int> context_tokens_max = {};  ///< context_tokens
+  std::optional<std::uint64_t> kv_bytes = {};
   int sequences_max = 64;     ///< batch.max_sequences
   int step_tokens_max = 512;  ///< batch.step_tokens
   int waiting_max = 256;      ///< queue.waiting, in each worker
   [[nodiscard]] bool native() const { return url_workers.empty(); }
+  bool operator==(const Model&) const = default;
 };
 
 /// The configuration in force. Field names here are the keys of the file unless a comment says
@@ -47,6 +50,7 @@ struct Config {
   std::string listen = "127.0.0.1:8080";
   struct Admin {
     std::string listen = "127.0.0.1:8081";
+    bool operator==(const Admin&) const = default;
   } admin;
   std::string state_dir;  ///< Default $XDG_STATE_HOME/mlx-serving.
   int threads = 0;        ///< Data-plane loops; 0: one, two above four cores.
@@ -57,6 +61,7 @@ struct Config {
   struct Log {
     std::string level = "info";
     std::string access = "stderr";  ///< stderr | off | a file's path
+    bool operator==(const Log&) const = default;
   } log;
   struct Limits {
     std::uint64_t head_bytes = 16 * 1024;
@@ -70,6 +75,7 @@ struct Config {
     Milliseconds body_stall{10'000};                ///< body_stall_ms
     Milliseconds idle{60'000};                      ///< idle_ms
     Milliseconds write_stall{30'000};               ///< write_stall_ms
+    bool operator==(const Limits&) const = default;
   } limits;
   struct Timeouts {
     Milliseconds connect{2'000};        ///< connect_ms: to a worker
@@ -79,13 +85,17 @@ struct Config {
     Milliseconds keep_alive{
         15'000};                 ///< keep_alive_ms: until the head is sent, and between comments
     Milliseconds drain{30'000};  ///< drain_ms: SIGTERM to the end of running requests
+    bool operator==(const Timeouts&) const = default;
   } timeouts;
   std::vector<Model> models;
+  bool operator==(const Config&) const = default;
 };
 
 /// Reads `text` strictly: unknown keys, wrong types and impossible values are kConfig errors
-/// reading "FILE:LINE: KEY: what is wrong". `${NAME}` and `file:PATH` are resolved for secrets.
-/// `overrides` are "a.b=value" (models[0].workers=2 reaches into lists) applied on top.
+/// reading "FILE:LINE: KEY: what is wrong", with KEY in `Error::param`. Secrets written as
+/// `${NAME}` and `file:PATH` are resolved and hashed.
+/// `overrides` are "a.b=value" (models[0].workers=2 reaches into lists) applied on top; their
+/// errors read "--set: KEY: what is wrong".
 [[nodiscard]] Result<Config> parse(std::string_view text,
                                    std::string_view file,
                                    std::span<const std::string> overrides = {});
@@ -95,8 +105,28 @@ struct Config {
 /// The whole configuration as YAML that `parse` reads back to an equal Config.
 [[nodiscard]] std::string render(const Config& config);
 
-/// Keys whose change between two configurations needs a restart of the process named beside them
-/// ("listen", "models[0].source"); empty if a reload suffices.
+/// Every key with its default, as YAML that `parse` reads to the default Config; the keys of list
+/// elements stand in comments.
+[[nodiscard]] std::string render_defaults();
+
+/// Keys whose change between two configurations needs a restart of the whole server ("listen",
+/// "models[0].source", indices as in `after`); empty if a reload suffices.
 [[nodiscard]] std::vector<std::string> restart_needed(const Config& before, const Config& after);
+
+/// `after` with the keys that need a restart left as they are in `before`: what is in force once
+/// `after` has been reloaded. kConfig when that mixture is not allowed (the server still listens
+/// where every machine can reach it, and `after` has no keys any more).
+[[nodiscard]] Result<Config> reloaded(const Config& before, Config after);
+
+/// What there is to know about one key, for documentation and its test.
+struct KeyInfo {
+  std::string path;           ///< "limits.body_bytes", "models[].batch.step_tokens"
+  std::string type;           ///< integer | size | milliseconds | boolean | text | list of text
+  std::string default_value;  ///< Empty: none.
+  std::string range;          ///< What is accepted, in words.
+  bool restart = false;       ///< Whether a change needs a restart; else SIGHUP suffices.
+};
+/// Every key of the file, in its order.
+[[nodiscard]] std::vector<KeyInfo> keys();
 
 }  // namespace mlxs::config
