@@ -19,12 +19,12 @@ enum class Surface { kChat, kCompletions };
 /// One piece of an answer, independent of the surface that shows it. What a flight's log holds.
 struct Delta {
   int choice = 0;
-  std::string text;                     ///< chat: delta.content; completions: text.
-  std::string reasoning;                ///< delta.reasoning_content (or reasoning).
-  boost::json::array tool_calls;        ///< As on the wire: fragments keyed by "index".
-  boost::json::value logprobs;          ///< As on the wire; null if none.
-  std::string finish_reason;            ///< Empty until the choice's last delta.
-  std::vector<std::int32_t> token_ids;  ///< mlxs.token_ids; native workers only.
+  std::string text = {};                     ///< chat: delta.content; completions: text.
+  std::string reasoning = {};                ///< delta.reasoning_content (or reasoning).
+  boost::json::array tool_calls = {};        ///< As on the wire: fragments keyed by "index".
+  boost::json::value logprobs = {};          ///< As on the wire; null if none.
+  std::string finish_reason = {};            ///< Empty until the choice's last delta.
+  std::vector<std::int32_t> token_ids = {};  ///< mlxs.token_ids; native workers only.
 };
 
 /// Token counts of a request.

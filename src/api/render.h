@@ -17,23 +17,32 @@ struct AnswerHead {
 };
 
 /// Renders one answer as SSE frames ("data: {…}\n\n"). Keeps per choice whether its role was sent:
-/// role once, in a choice's first chunk; finish_reason in a chunk with an empty delta; the usage
-/// chunk last with `choices: []`; `[DONE]` only through `done`. Token ids go out as
-/// `mlxs.token_ids` when `with_token_ids`. With `with_usage`, chunks other than the usage chunk
-/// carry `usage: null`.
+/// chat: role once, in a frame of its own before a choice's first other frame; finish_reason in a
+/// frame with an empty delta; completions: finish_reason in the frame of the last text.
+/// The usage frame comes last with `choices: []`; `[DONE]` only through `append_done`. Token ids go
+/// out as `mlxs.token_ids` when `with_token_ids`. With `with_usage`, frames other than the usage
+/// frame carry `usage: null`.
 class StreamRenderer {
  public:
   StreamRenderer(AnswerHead head, bool with_usage, bool with_token_ids);
+  /// One or more frames; none for a delta with nothing to show.
   void append(std::string& out, const Delta& delta);
-  /// The usage chunk; nothing unless `with_usage`.
+  /// The usage frame; nothing unless `with_usage`.
   void append_usage(std::string& out, const Usage& usage);
   void append_done(std::string& out);
   /// A typed error event, after which the stream is closed without [DONE].
   static void append_error(std::string& out, const Error& error);
 
  private:
-  AnswerHead head_;
-  std::string head_json_;
+  void append_role(std::string& out, int choice);
+  void open(std::string& out, int choice) const;
+  void close(std::string& out,
+             const Delta& delta,
+             const std::string& finish_reason,
+             bool with_ids) const;
+
+  bool chat_;
+  std::string opening_;  ///< Every frame up to the list of choices.
   bool with_usage_;
   bool with_token_ids_;
   std::vector<bool> role_sent_;
@@ -50,10 +59,12 @@ class WholeRenderer {
   struct Choice {
     std::string text;
     std::string reasoning;
-    boost::json::array tool_calls;
-    boost::json::array logprob_content;
+    boost::json::array tool_calls;  ///< Joined calls, at their index.
+    boost::json::value logprobs;    ///< Lists of later deltas are appended to the first's.
     std::string finish_reason;
   };
+  void append_message(std::string& out, const Choice& choice) const;
+
   AnswerHead head_;
   std::vector<Choice> choices_;
 };

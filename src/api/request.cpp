@@ -1,0 +1,152 @@
+#include "api/request.h"
+
+#include "api/field_check.h"
+#include "api/messages.h"
+#include "api/schema.h"
+
+#include <boost/json/monotonic_resource.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace mlxs::api {
+namespace {
+
+namespace json = boost::json;
+
+const json::value* member(const json::object& object, std::string_view name) {
+  const json::value* value = object.if_contains(name);
+  return value == nullptr || value->is_null() ? nullptr : value;
+}
+
+Error malformed(std::string_view why) {
+  return fail(ErrorCode::kInvalidRequest, fmt::format("The body is not valid JSON: {}.", why));
+}
+
+/// The checks of the table for one field; nothing when it is absent and may be.
+Result<void> check_present(const json::object& body, const Field& field) {
+  if (const json::value* value = member(body, field.name)) return check_field(field, *value);
+  if (!field.required) return {};
+  return fail(ErrorCode::kInvalidRequest,
+              fmt::format("Missing required parameter: '{}'.", field.name),
+              std::string{field.name});
+}
+
+std::optional<float> number(const json::object& body, std::string_view name) {
+  const json::value* value = member(body, name);
+  if (value == nullptr) return std::nullopt;
+  return static_cast<float>(value->to_number<double>());
+}
+
+std::optional<int> integer(const json::object& body, std::string_view name) {
+  const json::value* value = member(body, name);
+  if (value == nullptr) return std::nullopt;
+  return static_cast<int>(as_integer(*value).value());
+}
+
+bool flag(const json::object& body, std::string_view name) {
+  const json::value* value = member(body, name);
+  return value != nullptr && value->get_bool();
+}
+
+std::vector<std::string> stop_strings(const json::value* value) {
+  if (value == nullptr) return {};
+  if (value->is_string()) return {std::string{value->get_string()}};
+  std::vector<std::string> stop;
+  for (const json::value& entry : value->get_array()) stop.emplace_back(entry.get_string());
+  return stop;
+}
+
+std::variant<std::string, std::vector<std::int32_t>> prompt(const json::value& given) {
+  const bool wrapped = given.is_array() && !given.get_array()[0].is_number();
+  const json::value& value = wrapped ? given.get_array()[0] : given;
+  if (value.is_string()) return std::string{value.get_string()};
+  std::vector<std::int32_t> ids;
+  ids.reserve(value.get_array().size());
+  for (const json::value& id : value.get_array())
+    ids.push_back(static_cast<std::int32_t>(as_integer(id).value()));
+  return ids;
+}
+
+void read_extension(const json::object& body, NativeRequest& request) {
+  const json::value* extension = member(body, "mlxs");
+  if (extension == nullptr) return;
+  request.want_token_ids = flag(extension->get_object(), "token_ids");
+  if (const json::value* seed = member(extension->get_object(), "seed"))
+    request.drawn_seed = as_seed(*seed);
+}
+
+void read_sampling(const json::object& body, NativeRequest& request) {
+  request.temperature = number(body, "temperature");
+  request.top_p = number(body, "top_p");
+  request.top_k = integer(body, "top_k");
+  if (request.top_k) request.top_k = std::max(0, *request.top_k);
+  request.min_p = number(body, "min_p");
+  if (const json::value* seed = member(body, "seed")) request.seed = as_seed(*seed);
+  request.completion_tokens_max = integer(body, "max_completion_tokens");
+  if (!request.completion_tokens_max) request.completion_tokens_max = integer(body, "max_tokens");
+  request.stop = stop_strings(member(body, "stop"));
+}
+
+}  // namespace
+
+Result<Envelope> parse_envelope(Surface surface, std::string_view json_text, int depth_max) {
+  json::parse_options options;
+  options.max_depth = static_cast<std::size_t>(depth_max);
+  boost::system::error_code failure;
+  // The tree is built once, read and dropped whole, so its nodes need no freeing of their own.
+  auto memory = json::make_shared_resource<json::monotonic_resource>(json_text.size() + 1024);
+  json::value parsed = json::parse(json_text, failure, std::move(memory), options);
+  if (failure) return malformed(failure.message());
+  if (!parsed.is_object()) return malformed("expected an object, got " + describe(parsed));
+
+  const json::object& body = parsed.get_object();
+  for (const std::string_view name : {"model", "stream", "stream_options"})
+    MLXS_TRY(check_present(body, *find_field(surface, name)));
+  const json::value* options_given = member(body, "stream_options");
+  const bool include_usage =
+      options_given != nullptr && flag(options_given->get_object(), "include_usage");
+  std::string model{body.at("model").get_string()};
+  const bool stream = flag(body, "stream");
+  return Envelope{surface, std::move(parsed.get_object()), std::move(model), stream, include_usage};
+}
+
+Result<NativeRequest> parse_native(const Envelope& envelope) {
+  const json::object& body = envelope.body;
+  for (const Field& field : fields(envelope.surface)) MLXS_TRY(check_present(body, field));
+  if (!envelope.stream && member(body, "stream_options") != nullptr)
+    return fail(ErrorCode::kInvalidRequest,
+                "Invalid 'stream_options': only allowed when 'stream' is true.",
+                "stream_options");
+
+  NativeRequest request;
+  request.surface = envelope.surface;
+  request.model = envelope.model;
+  request.stream = envelope.stream;
+  request.include_usage = envelope.include_usage;
+  read_sampling(body, request);
+  read_extension(body, request);
+  if (envelope.surface == Surface::kCompletions) {
+    request.prompt = prompt(body.at("prompt"));
+    request.echo = flag(body, "echo");
+    return request;
+  }
+  auto messages = template_messages(body.at("messages").get_array());
+  if (!messages) return std::move(messages).error();
+  request.messages_json = std::move(*messages);
+  if (const json::value* arguments = member(body, "chat_template_kwargs"))
+    request.template_arguments_json = json::serialize(*arguments);
+  return request;
+}
+
+std::vector<std::string> undocumented_fields(const Envelope& envelope) {
+  std::vector<std::string> names;
+  for (const auto& [key, value] : envelope.body)
+    if (find_field(envelope.surface, key) == nullptr) names.emplace_back(key);
+  return names;
+}
+
+}  // namespace mlxs::api
