@@ -1,0 +1,59 @@
+"""The admin listener shows what runs."""
+
+from support import wire
+from support.processes import still_running, wait_until
+from support.server import MODEL, Serve
+
+
+def test_status_names_version_and_readiness(server: Serve):
+    status = server.admin("status")
+
+    assert status["ready"] is True
+    assert status["version"]
+
+
+def test_workers_are_listed_with_their_load(server: Serve):
+    (worker,) = server.workers()
+
+    assert worker["id"] == f"{MODEL}/0" and worker["model"] == MODEL
+    assert worker["state"] == "running" and worker["ready"] is True
+    assert worker["pid"] in {process.pid for process in still_running(server.worker_processes())}
+    assert worker["restarts"] == 0 and worker["running"] == 0 and worker["waiting"] == 0
+
+
+def test_models_are_listed(server: Serve):
+    assert [one["id"] for one in server.admin("models")["models"]] == [MODEL]
+
+
+def test_the_configuration_in_force_is_shown_without_secrets(start_server):
+    digest = "ab" * 32
+    server = start_server(config={
+        "keys": [{"name": "alice", "sha256": digest}],
+        "models": [{"id": "later", "workers": [{"kind": "url", "url": "http://127.0.0.1:9/v1"}]}]})
+    wait_until("it serves", lambda: wire_ok(server))
+
+    reply = wire.request(server.admin_port, "GET", "/admin/v1/config")
+
+    assert reply.status == 200
+    assert "alice" in reply.body.decode() and digest not in reply.body.decode()
+
+
+def wire_ok(server: Serve) -> bool:
+    try:
+        return wire.request(server.admin_port, "GET", "/health").status == 200
+    except OSError:
+        return False
+
+
+def test_the_two_listeners_do_not_serve_each_others_routes(server: Serve):
+    assert server.get("/admin/v1/status").status == 404
+    assert server.get("/metrics").status == 404
+    assert wire.request(server.admin_port, "POST", "/v1/completions", {}).status in (404, 405)
+
+
+def test_the_admin_listener_has_the_same_guards(server: Serve):
+    for headers in ({"host": "evil.example"}, {"origin": "https://evil.example"}):
+        assert wire.request(server.admin_port, "GET", "/admin/v1/status",
+                            headers=headers).status == 403
+    assert wire.request(server.admin_port, "POST", "/admin/v1/status").status == 405
+    assert wire.request(server.admin_port, "GET", "/admin/v1/nothing").status == 404

@@ -1,0 +1,138 @@
+"""Every limit and time-out of the front door, exceeded on a server of its own."""
+
+import hashlib
+import socket
+import time
+
+import pytest
+
+from support import wire
+from support.processes import wait_until
+from support.server import MODEL, MODEL_FILE, Serve, completion_body
+
+LONG = {"max_tokens": 400}
+COUNTING = "1, 2, 3, 4, 5, 6,"
+
+
+def hashed(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def strict_server(tmp_path_factory: pytest.TempPathFactory):
+    """Small limits, so that they are reached at once."""
+    with Serve(tmp_path_factory.mktemp("strict"), sets=(
+            "limits.head_read_ms=400", "limits.body_stall_ms=500", "limits.idle_ms=600",
+            "limits.in_flight=2", "limits.body_bytes=4096")) as running:
+        yield running.wait_ready()
+
+
+@pytest.fixture(autouse=True)
+def everything_else_still_runs(strict_server: Serve):
+    yield
+    wait_until("nothing is in flight", lambda: strict_server.complete("1, 2,", max_tokens=1)
+               .status == 200)
+
+
+def read_late(connection: socket.socket) -> tuple[bytes, float]:
+    began = time.monotonic()
+    return wire.read_to_end(connection), time.monotonic() - began
+
+
+def test_a_slow_head_gets_a_408_within_its_limit(strict_server: Serve):
+    with socket.create_connection(("127.0.0.1", strict_server.port), timeout=20) as connection:
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\nhost: 127")
+
+        raw, seconds = read_late(connection)
+
+    status, _, body = wire.split_answer(raw)
+    assert status == 408
+    assert b"request_timeout" in body
+    assert seconds < 5
+
+
+def test_a_stalled_body_gets_a_408_within_its_limit(strict_server: Serve):
+    with socket.create_connection(("127.0.0.1", strict_server.port), timeout=20) as connection:
+        connection.sendall((f"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1:{strict_server.port}"
+                            "\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{")
+                           .encode())
+
+        raw, seconds = read_late(connection)
+
+    assert wire.split_answer(raw)[0] == 408
+    assert seconds < 8
+
+
+def test_an_idle_connection_is_closed_without_an_answer(strict_server: Serve):
+    with socket.create_connection(("127.0.0.1", strict_server.port), timeout=20) as connection:
+        raw, _ = read_late(connection)
+
+    assert raw == b""
+
+
+def test_a_body_over_the_configured_limit_is_a_413(strict_server: Serve):
+    reply = strict_server.complete("a" * 5000)
+
+    assert reply.status == 413
+
+
+def test_more_than_in_flight_gets_a_429_with_retry_after(strict_server: Serve):
+    """R-ADM-1: the bound on requests being answered."""
+    with strict_server.stream_completion(COUNTING, **LONG) as one, \
+            strict_server.stream_completion(COUNTING, **LONG) as two:
+        next(one.chunks()), next(two.chunks())
+
+        refused = strict_server.complete("1, 2,", max_tokens=1)
+
+        assert refused.status == 429
+        assert refused.error["type"] == "rate_limit_error"
+        assert float(refused.headers["retry-after"]) >= 0
+        assert refused.headers["x-should-retry"] == "true"
+        assert strict_server.get("/health").status == 200
+        assert strict_server.get("/v1/models").status == 200
+
+
+def test_a_full_worker_queue_gets_a_429(start_server):
+    server = start_server(sets=("models[0].batch.max_sequences=1", "models[0].queue.waiting=1"))
+    server.wait_ready()
+    with server.stream_completion(COUNTING, **LONG) as one:
+        next(one.chunks())
+        with server.stream_completion(COUNTING, **LONG) as waiting:
+            wait_until("the queue is full", lambda: server.workers()[0]["waiting"] == 1)
+
+            refused = server.complete(COUNTING, max_tokens=1)
+
+            assert refused.status == 429, refused.body
+            assert refused.error["type"] == "rate_limit_error"
+            assert "retry-after" in refused.headers
+            waiting.close()
+    wait_until("both have gone", lambda: server.running_sequences() == 0)
+    server.check_alive()
+
+
+def test_keys_are_asked_for_where_they_are_configured(start_server):
+    server = start_server(config={
+        "keys": [{"name": "alice", "sha256": hashed("sk-alice")},
+                 {"name": "bob", "sha256": hashed("sk-bob")}],
+        "models": [{"id": MODEL, "source": MODEL_FILE}]}).wait_ready()
+    body = completion_body(MODEL, "1, 2, 3,", max_tokens=1)
+
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer "},
+                    {"authorization": "sk-alice"}, {"authorization": "Basic sk-alice"},
+                    {"authorization": "Bearer " + hashed("sk-alice")}):
+        reply = server.post("/v1/completions", body, headers=headers)
+        assert reply.status == 401, headers
+        assert reply.error["code"] == "invalid_api_key"
+        assert "sk-alice" not in reply.error["message"]
+        assert server.get("/v1/models", headers=headers).status == 401
+
+    for secret in ("sk-alice", "sk-bob"):
+        assert server.post("/v1/completions", body, headers={
+            "authorization": f"Bearer {secret}"}).status == 200
+    assert server.get("/health").status == 200
+
+
+def test_a_key_is_ignored_where_none_is_configured(strict_server: Serve):
+    reply = strict_server.get("/v1/models", headers={"authorization": "Bearer whatever"})
+
+    assert reply.status == 200

@@ -1,0 +1,108 @@
+"""Metrics that a real Prometheus understands, and that move with what they count."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import urllib.parse
+
+from support import wire
+from support.processes import free_port, wait_until
+from support.server import MODEL, Program, Serve, chat_body, series
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    assert found, f"{name} is missing; `scripts/setup.sh test` installs it"
+    return found
+
+
+def check_with_promtool(exposition: str) -> None:
+    checked = subprocess.run([tool("promtool"), "check", "metrics"], input=exposition, text=True,
+                             capture_output=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_gateways_exposition_passes_promtool(server: Serve):
+    server.check_alive()
+
+    check_with_promtool(server.metrics())
+
+
+def test_the_workers_exposition_parses(worker_alone):
+    """promtool's linter dislikes the colons of the vLLM names, so here only the grammar counts."""
+    worker_alone.check_alive()
+    reply = worker_alone.get("/metrics")
+
+    names = {name for name, _, _ in series(reply.body.decode())}
+
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert {"vllm:num_requests_running", "vllm:num_requests_waiting"} <= names
+
+
+def test_requests_are_counted_by_their_outcome(server: Serve):
+    good = server.metric("mlx_requests_total", status="200")
+    bad = server.metric("mlx_requests_total", status="400")
+
+    server.check_alive()
+    server.post("/v1/chat/completions", b"{")
+
+    wait_until("both are counted", lambda: server.metric("mlx_requests_total", status="200") > good
+               and server.metric("mlx_requests_total", status="400") > bad, 5)
+
+
+def test_a_refusal_is_counted_by_its_reason(server: Serve):
+    before = server.metric("mlx_rejected_total")
+    server.get("/v1/models", headers={"host": "evil.example"})
+    server.post("/v1/chat/completions", chat_body("no-such-model", "Hi"))
+
+    wait_until("it is counted", lambda: server.metric("mlx_rejected_total") > before, 5)
+
+
+def test_running_streams_and_times_are_seen(server: Serve):
+    durations = server.metric("gen_ai_server_request_duration_seconds_count")
+    firsts = server.metric("gen_ai_server_time_to_first_token_seconds_count")
+    with server.stream_completion("1, 2, 3,", max_tokens=300) as stream:
+        next(stream.chunks())
+        wait_until("the stream is seen", lambda: server.metric("mlx_streams_active") == 1, 5)
+    wait_until("its end is seen", lambda: server.metric("mlx_streams_active") == 0, 5)
+
+    server.check_alive()
+
+    wait_until("its times are seen", lambda:
+               server.metric("gen_ai_server_request_duration_seconds_count") > durations
+               and server.metric("gen_ai_server_time_to_first_token_seconds_count") > firsts, 5)
+
+
+def test_labels_stay_bounded_whatever_clients_send(server: Serve):
+    for i in range(20):
+        server.post("/v1/chat/completions", chat_body(f"no-such-model-{i}", "Hi"))
+        server.get(f"/v1/nowhere/{i}")
+
+    assert "no-such-model" not in server.metrics() and "nowhere" not in server.metrics()
+
+
+def test_a_real_prometheus_scrapes_and_answers(server: Serve, tmp_path: pathlib.Path):
+    port = free_port()
+    (tmp_path / "prometheus.yml").write_text(json.dumps({
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "scrape_configs": [{"job_name": "mlx", "static_configs": [
+            {"targets": [f"127.0.0.1:{server.admin_port}"]}]}]}))
+    server.check_alive()
+    with Program("prometheus", [
+            tool("prometheus"), f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}", f"--web.listen-address=127.0.0.1:{port}"],
+            tmp_path):
+        query = urllib.parse.quote(f'sum(mlx_requests_total{{model="{MODEL}"}})')
+
+        def value() -> float:
+            try:
+                result = wire.request(port, "GET", f"/api/v1/query?query={query}").json
+            except OSError:
+                return 0.0
+            samples = result["data"]["result"]
+            return float(samples[0]["value"][1]) if samples else 0.0
+
+        first = wait_until("Prometheus knows of requests", value, 30)
+        server.check_alive()
+        wait_until("and of the next one", lambda: value() > first, 15)
