@@ -15,7 +15,8 @@ enum class BlockId : std::int32_t {};
 /// Arithmetic of activations. kAuto is float32 on CPU, the checkpoint's dtype on GPU.
 enum class Compute { kAuto, kFloat32 };
 
-/// How a row's next token is drawn. Stateless: the draw depends on (logits, params, position) only.
+/// How a row's next token is drawn. Stateless: the draw depends on (logits, params, position) only,
+/// so a sequence gets the same tokens alone, in any batch, after a preemption or on another worker.
 /// Filters apply in this order: temperature, top_k, top_p, min_p (as mlx-lm and transformers do).
 struct SamplingParams {
   float temperature = 1.0f;  ///< 0: greedy, the lowest id among equal best logits.
@@ -23,6 +24,7 @@ struct SamplingParams {
   int top_k = 0;             ///< 0: off
   float min_p = 0.0f;        ///< [0, 1]
   std::uint64_t seed = 0;
+  std::uint32_t choice = 0;  ///< Which of several answers to one prompt; each draws its own.
 };
 
 /// What the rest of the program needs to know of a loaded model. A snapshot, never changes.

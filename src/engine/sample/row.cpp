@@ -1,0 +1,96 @@
+#include "engine/sample/row.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <limits>
+
+namespace mlxs::engine {
+namespace {
+
+inline float exp_lane(float x) {
+  // Cephes' expf: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by a polynomial, 2^n by its exponent.
+  constexpr float kLowest = -87.0f;      // 2^-126 is e^-87.3
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const float clamped = x > kLowest ? x : kLowest;
+  const float n = (clamped * 1.44269504088896341f + kRound) - kRound;
+  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  const float e = (p * r) * r + r + 1.0f;
+  const auto exponent = static_cast<std::uint32_t>(static_cast<std::int32_t>(n) + 127) << 23;
+  const float result = e * std::bit_cast<float>(exponent);
+  return x < kLowest ? 0.0f : result;
+}
+
+}  // namespace
+
+RowBest find_best(std::span<const float> logits) {
+  constexpr float kLeast = -std::numeric_limits<float>::infinity();
+  constexpr float kGreatest = std::numeric_limits<float>::max();
+  RowBest best{.value = kLeast, .index = 0, .broken = false};
+  std::array<std::uint32_t, kLanes> bad{};
+  for (std::size_t from = 0; from < logits.size(); from += kBlock) {
+    const std::size_t size = std::min(kBlock, logits.size() - from);
+    const float* block = logits.data() + from;
+    std::array<float, kLanes> most;
+    most.fill(kLeast);
+    std::size_t i = 0;
+    for (; i + kLanes <= size; i += kLanes)
+      for (std::size_t j = 0; j < kLanes; ++j) {
+        most[j] = block[i + j] > most[j] ? block[i + j] : most[j];
+        bad[j] |= static_cast<std::uint32_t>(!(block[i + j] <= kGreatest));  // NaN or +inf
+      }
+    for (; i < size; ++i) {
+      most[0] = std::max(most[0], block[i]);
+      bad[0] |= static_cast<std::uint32_t>(!(block[i] <= kGreatest));
+    }
+    const float block_best = *std::max_element(most.begin(), most.end());
+    if (block_best <= best.value) continue;
+    best.value = block_best;
+    best.index = from;
+  }
+  best.broken = best.value == kLeast ||
+                std::any_of(bad.begin(), bad.end(), [](std::uint32_t lane) { return lane != 0; });
+  if (best.broken) return best;
+  while (logits[best.index] != best.value) ++best.index;
+  return best;
+}
+
+bool any_above(std::span<const float> values, float threshold) {
+  std::uint32_t any = 0;
+  if (values.size() == kLanes) {
+    for (std::size_t j = 0; j < kLanes; ++j)
+      any |= static_cast<std::uint32_t>(values[j] > threshold);
+  } else {
+    for (const float value : values) any |= static_cast<std::uint32_t>(value > threshold);
+  }
+  return any != 0;
+}
+
+float exp_negative(float x) { return exp_lane(x); }
+
+double weigh(std::span<const float> logits, float best, float scale, std::span<float> weights) {
+  std::array<float, kLanes> sums{};
+  std::size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes)
+    for (std::size_t j = 0; j < kLanes; ++j) {
+      const float weight = exp_lane((logits[i + j] - best) * scale);
+      weights[i + j] = weight;
+      sums[j] += weight;
+    }
+  for (; i < logits.size(); ++i) {
+    weights[i] = exp_lane((logits[i] - best) * scale);
+    sums[0] += weights[i];
+  }
+  double sum = 0;
+  for (const float lane : sums) sum += lane;
+  return sum;
+}
+
+}  // namespace mlxs::engine

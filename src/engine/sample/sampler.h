@@ -1,0 +1,57 @@
+#pragma once
+
+#include "base/result.h"
+#include "engine/types.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace mlxs::engine {
+
+/// Draws tokens from rows of logits. Stateless but for scratch memory: what comes out depends on
+/// the arguments alone. One thread at a time.
+///
+/// With temperature 0: the best logit, the lowest id among equals. Else probabilities are
+/// softmax(logits / temperature), and each filter works on what the one before it left:
+///   top_k  keeps the k most probable;
+///   top_p  keeps the fewest most probable whose share of what is left reaches top_p, at least one;
+///   min_p  keeps those at least min_p times as probable as the best.
+/// Among equally probable ones the lower id counts as more probable, so filters are exact.
+/// Nothing sorts the whole row: thresholds select candidates, quickselect cuts them.
+class Sampler {
+ public:
+  /// Draws the token at `position` from `logits`, one row [vocab_size], not empty. -inf marks a
+  /// token that can't come. kInternal when a logit is NaN or +inf, or all are -inf: the model's
+  /// arithmetic went wrong.
+  [[nodiscard]] Result<TokenId> sample(std::span<const float> logits,
+                                       const SamplingParams& params,
+                                       std::uint64_t position);
+
+ private:
+  struct Candidate {
+    float weight;  // exp((logit - best) / temperature), in [0, 1]; while top_k selects, the logit
+    TokenId id;
+    [[nodiscard]] bool before(const Candidate& other) const {
+      return weight > other.weight || (weight == other.weight && id < other.id);
+    }
+  };
+
+  void collect_top_k(std::span<const float> logits, std::size_t k);
+  void weigh_row(std::span<const float> logits, float best, float scale);
+  void collect_heavy(float at_least);
+  void keep_top_k(std::size_t k);
+  void keep_top_p(double mass);
+  void keep_up_to(Candidate last);
+  [[nodiscard]] TokenId draw_from_row(double uniform) const;
+  [[nodiscard]] TokenId draw_from_candidates(double uniform) const;
+
+  std::vector<float> weights_;         // of the whole row
+  std::vector<double> block_weights_;  // sums over blocks of them
+  double row_weight_ = 0;
+  std::vector<Candidate> candidates_;  // by ascending id
+  std::vector<Candidate> scratch_;
+};
+
+}  // namespace mlxs::engine
