@@ -1,0 +1,242 @@
+#include "engine/schedule/scheduler.h"
+
+#include "base/assert.h"
+#include "engine/kv/block_pool.h"
+#include "engine/schedule/prefill_share.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace mlxs::engine {
+
+struct Scheduler::Sequence {
+  SequenceId id{};
+  std::uint64_t arrival = 0;
+  std::vector<TokenId> tokens;  // prompt and what was generated
+  std::size_t tokens_max = 0;
+  Deadline deadline;
+  int computed = 0;  // positions whose keys and values are in `blocks`
+  int planned = 0;   // tokens of it in the step under way
+  std::vector<BlockId> blocks;
+  bool decodes_now = false;
+  bool ended = false;
+
+  [[nodiscard]] int remaining() const { return static_cast<int>(tokens.size()) - computed; }
+  // A prompt's last single token costs as much as a decode row and is served like one.
+  [[nodiscard]] bool decodes() const { return remaining() == 1; }
+};
+
+Scheduler::Scheduler(const SchedulerLimits& limits, BlockPool& blocks)
+    : limits_{limits}, blocks_{blocks} {
+  MLXS_ASSERT(limits.validate());
+  MLXS_ASSERT(limits.blocks_total == blocks.total());
+}
+
+Scheduler::~Scheduler() = default;
+
+Result<void> Scheduler::submit(SequenceId id,
+                               std::vector<TokenId> prompt,
+                               int completion_tokens_max,
+                               Deadline deadline) {
+  MLXS_ASSERT(!in_step_);
+  MLXS_ASSERT(!prompt.empty() && completion_tokens_max >= 1);
+  if (running() + waiting() >= limits_.sequences_max + limits_.waiting_max)
+    return fail(ErrorCode::kOverloaded,
+                fmt::format("{} sequences are running and {} waiting, which is all that may.",
+                            running(),
+                            waiting()));
+  const auto completion = limits_.completion_tokens(prompt.size(), completion_tokens_max);
+  if (!completion) return completion.error();
+
+  auto sequence = std::make_unique<Sequence>();
+  sequence->id = id;
+  sequence->arrival = ++arrivals_;
+  sequence->tokens_max = prompt.size() + static_cast<std::size_t>(*completion);
+  sequence->tokens = std::move(prompt);
+  sequence->deadline = deadline;
+  waiting_.push_back(std::move(sequence));
+  return {};
+}
+
+template <class Predicate>
+void Scheduler::remove_if(Predicate predicate) {
+  const auto removed = [&](const SequencePtr& sequence) {
+    if (!predicate(*sequence)) return false;
+    release_blocks(*sequence);
+    return true;
+  };
+  std::erase_if(running_, removed);
+  std::erase_if(waiting_, removed);
+}
+
+bool Scheduler::cancel(SequenceId id) {
+  MLXS_ASSERT(!in_step_);
+  const auto before = running() + waiting();
+  remove_if([&](const Sequence& sequence) { return sequence.id == id; });
+  return running() + waiting() < before;
+}
+
+std::vector<SequenceId> Scheduler::expire(TimePoint now) {
+  MLXS_ASSERT(!in_step_);
+  std::vector<SequenceId> expired;
+  remove_if([&](const Sequence& sequence) {
+    if (!sequence.deadline.passed(now)) return false;
+    expired.push_back(sequence.id);
+    return true;
+  });
+  return expired;
+}
+
+const StepPlan& Scheduler::plan() {
+  MLXS_ASSERT(!in_step_);
+  plan_.step.tokens.clear();
+  plan_.step.segments.clear();
+  plan_.step.logits_at.clear();
+  plan_.rows.clear();
+  plan_.draws.clear();
+  drawing_.clear();
+
+  admit();
+  std::int64_t prefill_pending = 0;
+  for (const SequencePtr& sequence : running_)
+    if (!sequence->decodes()) prefill_pending += sequence->remaining();
+  const std::int64_t prefill_reserve = std::max(1, limits_.step_tokens_max / 4);
+  choose_decode_rows(limits_.step_tokens_max -
+                     static_cast<int>(std::min(prefill_pending, prefill_reserve)));
+  grow_decode_rows();
+
+  for (const SequencePtr& sequence : running_)
+    if (sequence->decodes_now) add_segment(*sequence, 1);
+  std::vector<Sequence*> prompts;
+  std::vector<int> remaining;
+  for (const SequencePtr& sequence : running_)
+    if (!sequence->decodes()) {
+      prompts.push_back(sequence.get());
+      remaining.push_back(sequence->remaining());
+    }
+  const int budget = limits_.step_tokens_max - static_cast<int>(plan_.step.tokens.size());
+  const std::vector<int> shares = share_prefill(remaining, budget);
+  plan_.prefill_tokens = 0;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    if (shares[i] == 0) continue;
+    add_segment(*prompts[i], shares[i]);
+    plan_.prefill_tokens += shares[i];
+  }
+
+  in_step_ = !plan_.empty();
+  MLXS_ASSERT(in_step_ || idle());
+  return plan_;
+}
+
+void Scheduler::admit() {
+  const int grow = running();  // each may need one block in this step
+  while (!waiting_.empty() && running() < limits_.sequences_max) {
+    Sequence& next = *waiting_.front();
+    const int needed = limits_.blocks_for(static_cast<int>(next.tokens.size()));
+    if (blocks_.free() < needed || (!running_.empty() && blocks_.free() - needed < grow)) return;
+    for (int k = 0; k < needed; ++k) next.blocks.push_back(blocks_.allocate().value());
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+}
+
+void Scheduler::choose_decode_rows(int cap) {
+  std::vector<Sequence*> rows;
+  for (const SequencePtr& sequence : running_) {
+    sequence->decodes_now = false;
+    if (sequence->decodes()) rows.push_back(sequence.get());
+  }
+  if (static_cast<int>(rows.size()) > cap) {
+    const auto turn = std::find_if(rows.begin(), rows.end(), [&](const Sequence* row) {
+      return row->arrival > last_decoded_arrival_;
+    });
+    std::rotate(rows.begin(), turn, rows.end());
+    rows.resize(static_cast<std::size_t>(cap));
+    last_decoded_arrival_ = rows.back()->arrival;
+  }
+  for (Sequence* row : rows) row->decodes_now = true;
+}
+
+void Scheduler::grow_decode_rows() {
+  // Oldest first: who is preempted is younger and has not grown yet.
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    Sequence& row = *running_[i];
+    if (!row.decodes_now ||
+        limits_.blocks_for(row.computed + 1) <= static_cast<int>(row.blocks.size()))
+      continue;
+    while (blocks_.free() == 0 && i + 1 < running_.size()) preempt_youngest();
+    if (const auto block = blocks_.allocate()) {
+      row.blocks.push_back(*block);
+    } else {
+      preempt_youngest();  // it is the youngest itself
+    }
+  }
+}
+
+void Scheduler::preempt_youngest() {
+  SequencePtr sequence = std::move(running_.back());
+  running_.pop_back();
+  release_blocks(*sequence);
+  sequence->computed = 0;
+  sequence->decodes_now = false;
+  waiting_.push_front(std::move(sequence));
+  ++preemptions_;
+}
+
+void Scheduler::add_segment(Sequence& sequence, int tokens) {
+  Step& step = plan_.step;
+  const int from = sequence.computed;
+  const int kv_len = from + tokens;
+  const int blocks = limits_.blocks_for(kv_len);
+  MLXS_ASSERT(blocks <= static_cast<int>(sequence.blocks.size()));
+  step.segments.push_back({.q_start = static_cast<int>(step.tokens.size()),
+                           .q_len = tokens,
+                           .kv_len = kv_len,
+                           .blocks = {sequence.blocks.begin(), sequence.blocks.begin() + blocks}});
+  step.tokens.insert(
+      step.tokens.end(), sequence.tokens.begin() + from, sequence.tokens.begin() + kv_len);
+  plan_.rows.push_back(sequence.id);
+  sequence.planned = tokens;
+  if (kv_len < static_cast<int>(sequence.tokens.size())) return;  // not the final chunk
+  step.logits_at.push_back(static_cast<int>(step.tokens.size()) - 1);
+  plan_.draws.push_back({.sequence = sequence.id, .position = kv_len});
+  drawing_.push_back(&sequence);
+}
+
+void Scheduler::commit(std::span<const Drawn> drawn) {
+  MLXS_ASSERT(in_step_ && drawn.size() == drawing_.size());
+  in_step_ = false;
+  for (const SequencePtr& sequence : running_)
+    sequence->computed += std::exchange(sequence->planned, 0);
+  for (std::size_t i = 0; i < drawn.size(); ++i) {
+    Sequence& sequence = *drawing_[i];
+    sequence.ended = drawn[i].ended;
+    if (sequence.ended) continue;
+    sequence.tokens.push_back(drawn[i].token);
+    MLXS_ASSERT(sequence.tokens.size() < sequence.tokens_max);
+  }
+  remove_if([](const Sequence& sequence) { return sequence.ended; });
+}
+
+void Scheduler::abort() {
+  MLXS_ASSERT(in_step_);
+  in_step_ = false;
+  remove_if([](const Sequence& sequence) { return sequence.planned > 0; });
+}
+
+std::int64_t Scheduler::queued_prefill_tokens() const {
+  std::int64_t tokens = 0;
+  for (const SequencePtr& sequence : waiting_) tokens += sequence->remaining();
+  for (const SequencePtr& sequence : running_)
+    if (!sequence->decodes()) tokens += sequence->remaining();
+  return tokens;
+}
+
+void Scheduler::release_blocks(Sequence& sequence) {
+  for (const BlockId block : sequence.blocks) blocks_.release(block);
+  sequence.blocks.clear();
+}
+
+}  // namespace mlxs::engine
