@@ -2,6 +2,7 @@
 
 #include "base/deadline.h"
 #include "base/result.h"
+#include "engine/detokenizer.h"
 #include "engine/runner.h"
 #include "engine/types.h"
 
@@ -18,8 +19,9 @@ class Tokenizer;
 
 enum class FinishReason { kStop, kLength, kError };
 
-/// What a sequence produced in one step. `token_ids` is never empty but in the last event of some
-/// sequences; `text` may be, while characters or a possible stop string are withheld.
+/// What a sequence produced in one step. `token_ids` is never empty but in the last event of
+/// sequences that failed; `text` may be, while characters or a possible stop string are withheld.
+/// Unless it is cancelled, a sequence has exactly one event with `finish`, and none after it.
 struct GenerationEvent {
   SequenceId sequence{};
   std::vector<TokenId> token_ids;
@@ -39,9 +41,9 @@ struct GenerationRequest {
 };
 
 struct EngineLimits {
-  int sequences_max = 64;     ///< Rows in a step.
-  int waiting_max = 256;      ///< Beyond: submit says kOverloaded.
-  int step_tokens_max = 512;  ///< Tokens in a step, prefill chunks and rows together.
+  int sequences_max = 64;     ///< Rows in a step; >= 1.
+  int waiting_max = 256;      ///< Sequences beyond `sequences_max`: then submit says kOverloaded.
+  int step_tokens_max = 512;  ///< Tokens in a step, prefill chunks and rows together; >= 2.
 };
 
 /// A consistent snapshot.
@@ -52,19 +54,28 @@ struct EngineStats {
   std::int64_t queued_prefill_tokens = 0;
   int blocks_total = 0;
   int blocks_free = 0;
-  std::uint64_t prompt_tokens = 0;  ///< Since start, as are the next four.
+  std::uint64_t prompt_tokens = 0;  ///< Since start, as are the next six.
   std::uint64_t completion_tokens = 0;
   std::uint64_t preemptions = 0;
   std::uint64_t cancelled = 0;
-  std::uint64_t finished = 0;
-  double step_seconds_p50 = 0;  ///< Over the last 256 steps.
+  std::uint64_t finished = 0;      ///< Ended by themselves, not by an error or a cancel.
+  std::uint64_t failed = 0;        ///< Sequences that ended with kError, deadlines included.
+  std::uint64_t failed_steps = 0;  ///< Steps that failed, and failed again when retried.
+  double step_seconds_p50 = 0;     ///< Over the last 256 steps.
   double step_seconds_p95 = 0;
   /// Time since the engine thread last got on, zero while there is no work (R-ENG-7).
   Milliseconds stalled{0};
+  /// Two steps failed within a minute: whatever is wrong does not go away, the worker should be
+  /// replaced. Stays set; the engine goes on trying all the same.
+  bool broken = false;
 };
 
 /// Continuous batching over one Runner: owns the engine thread, which alone touches the runner,
-/// the scheduler and the sequences. All members from any thread.
+/// the scheduler and the sequences. All members from any thread, the sink included.
+///
+/// A step that the runner fails is run once more; failing again ends the sequences in it with
+/// kError events, and the engine goes on. A row whose logits are broken fails alone. A sequence
+/// whose deadline passes ends with kDeadlineExceeded, at the latest after the step under way.
 class Engine {
  public:
   /// Makes the runner on the engine thread (arrays are tied to their thread).
@@ -72,18 +83,26 @@ class Engine {
   /// Called on the engine thread once a step with everything that step produced; must not block.
   using StepSink = std::function<void(std::vector<GenerationEvent>&&)>;
 
-  /// Returns when the runner is made; its error otherwise. `tokenizer` outlives the engine.
+  /// Returns when the runner is made; its error otherwise. kConfig when a limit is out of range.
+  /// `tokenizer` outlives the engine.
   [[nodiscard]] static Result<std::unique_ptr<Engine>> start(const RunnerFactory& make_runner,
                                                              const Tokenizer& tokenizer,
                                                              const EngineLimits& limits,
                                                              StepSink sink);
-  virtual ~Engine() = default;  ///< Stops the thread; unfinished sequences get no further event.
+  /// The same with text made by anything that makes text: tests need no vocabulary.
+  [[nodiscard]] static Result<std::unique_ptr<Engine>> start(const RunnerFactory& make_runner,
+                                                             DetokenizerFactory make_detokenizer,
+                                                             const EngineLimits& limits,
+                                                             StepSink sink);
+  /// Stops the thread after the step under way; unfinished sequences get no further event. Not from
+  /// the sink.
+  virtual ~Engine() = default;
 
   [[nodiscard]] virtual const ModelInfo& info() const = 0;
-  /// Queues a sequence under a fresh id. kOverloaded when `waiting_max` wait already,
-  /// kContextLengthExceeded when the prompt leaves no room for one token, kOutOfMemory when it
-  /// could never fit into the blocks. The caller chooses `id`, unique in the process, so that it
-  /// can route events that arrive before this returns.
+  /// Queues a sequence under a fresh id. kOverloaded when `sequences_max + waiting_max` are here
+  /// already, kContextLengthExceeded when the prompt leaves no room for one token, kOutOfMemory
+  /// when it could never fit into the blocks. The caller chooses `id`, unique in the process, so
+  /// that it can route events that arrive before this returns.
   [[nodiscard]] virtual Result<void> submit(SequenceId id, GenerationRequest request) = 0;
   /// Ends a sequence without further events, at the latest after the step under way. Unknown ids
   /// are ignored (it may just have finished).

@@ -1,0 +1,65 @@
+#include "engine/answer.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+namespace mlxs::engine {
+
+Answer::Answer(SequenceId id,
+               int prompt_tokens,
+               Ends ends,
+               std::unique_ptr<Detokenizer> detokenizer)
+    : id_{id},
+      prompt_tokens_{prompt_tokens},
+      completion_tokens_max_{ends.completion_tokens_max},
+      end_tokens_{ends.end_tokens},
+      detokenizer_{std::move(detokenizer)},
+      stop_matcher_{std::move(ends.stop)} {}
+
+GenerationEvent Answer::advance(TokenId token) {
+  ++completion_tokens_;
+  std::string text;
+  const auto reason = consume(token, text);
+  GenerationEvent event = reason ? GenerationEvent{} : fail(reason.error());
+  event.sequence = id_;
+  event.token_ids = {token};
+  event.text = std::move(text);
+  if (!reason || !*reason) return event;
+  event.finish = *reason;
+  event.prompt_tokens = prompt_tokens_;
+  event.completion_tokens = completion_tokens_;
+  return event;
+}
+
+Result<Answer::MaybeReason> Answer::consume(TokenId token, std::string& text) {
+  if (std::ranges::find(end_tokens_, token) != end_tokens_.end())
+    return close(FinishReason::kStop, text);
+  const auto piece = detokenizer_->push(token);
+  if (!piece) return piece.error();
+  text = stop_matcher_.push(*piece);
+  if (stop_matcher_.stopped()) return MaybeReason{FinishReason::kStop};
+  if (completion_tokens_ >= completion_tokens_max_) return close(FinishReason::kLength, text);
+  return MaybeReason{};
+}
+
+Result<Answer::MaybeReason> Answer::close(FinishReason reason, std::string& text) {
+  const auto rest = detokenizer_->finish();
+  if (!rest) return rest.error();
+  text += stop_matcher_.push(*rest);
+  if (stop_matcher_.stopped()) return MaybeReason{FinishReason::kStop};
+  text += stop_matcher_.finish();
+  return MaybeReason{reason};
+}
+
+GenerationEvent Answer::fail(Error error) const {
+  return {.sequence = id_,
+          .token_ids = {},
+          .text = {},
+          .finish = FinishReason::kError,
+          .error = std::move(error),
+          .prompt_tokens = prompt_tokens_,
+          .completion_tokens = completion_tokens_};
+}
+
+}  // namespace mlxs::engine

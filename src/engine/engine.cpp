@@ -1,0 +1,345 @@
+#include "engine/engine.h"
+
+#include "base/assert.h"
+#include "engine/answer.h"
+#include "engine/kv/block_pool.h"
+#include "engine/sample/sampler.h"
+#include "engine/schedule/scheduler.h"
+#include "engine/step_times.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <future>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <thread>
+#include <tuple>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+namespace mlxs::engine {
+namespace {
+
+constexpr std::chrono::minutes kFailureWindow{1};  // two failed steps within it: broken
+
+class LiveEngine final : public Engine {
+ public:
+  LiveEngine(DetokenizerFactory make_detokenizer, StepSink sink)
+      : make_detokenizer_{std::move(make_detokenizer)}, sink_{std::move(sink)} {}
+
+  Result<void> start(const RunnerFactory& make_runner, const EngineLimits& limits);
+  ~LiveEngine() override;
+
+  const ModelInfo& info() const override { return info_; }
+  Result<void> submit(SequenceId id, GenerationRequest request) override;
+  void cancel(SequenceId id) override;
+  EngineStats stats() const override;
+
+ private:
+  struct Submission {
+    SequenceId id{};
+    GenerationRequest request;
+  };
+  struct Row {
+    Answer answer;
+    SamplingParams sampling;
+  };
+  // What the engine thread has made of one turn, handed over in one go.
+  struct Turn {
+    std::vector<GenerationEvent> events;
+    std::vector<SequenceId> gone;  // ended in whatever way
+  };
+
+  Result<void> set_up(const RunnerFactory& make_runner, const EngineLimits& limits);
+  void loop();
+  bool wait_for_work(std::vector<Submission>& inbox, std::vector<SequenceId>& cancels);
+  void accept(Submission&& submission);
+  void drop(SequenceId id, Turn& turn);
+  void fail_row(SequenceId id, Error error, Turn& turn);
+  void run_step(const StepPlan& plan, Turn& turn);
+  Drawn draw(const Draw& draw, std::span<const float> logits, Turn& turn);
+  void note_failed_step(const Error& error);
+  void publish(Turn& turn);
+
+  const DetokenizerFactory make_detokenizer_;
+  const StepSink sink_;
+
+  // Set before the thread starts its loop, then constant.
+  ModelInfo info_;
+  SchedulerLimits limits_;
+
+  mutable std::mutex mutex_;  // guards the next group
+  std::condition_variable work_;
+  std::vector<Submission> inbox_;        // at most as many as are live
+  std::vector<SequenceId> cancels_;      // likewise
+  std::unordered_set<SequenceId> live_;  // submitted and not gone
+  EngineStats stats_;                    // but for what stats() computes
+  StepTimes step_times_;
+  TimePoint progress_at_;
+  bool stopping_ = false;
+
+  // Engine thread only.
+  std::unique_ptr<Runner> runner_;
+  std::optional<BlockPool> blocks_;
+  std::optional<Scheduler> scheduler_;
+  Sampler sampler_;
+  std::unordered_map<SequenceId, Row> rows_;
+  EngineStats counters_;  // the running totals, copied to stats_ by publish
+  std::optional<double> step_seconds_;
+  std::optional<TimePoint> failed_step_at_;
+
+  std::thread thread_;
+};
+
+Result<void> LiveEngine::start(const RunnerFactory& make_runner, const EngineLimits& limits) {
+  std::promise<Result<void>> ready;
+  auto made = ready.get_future();
+  // The promise moves in, since its waiter may be gone before set_value returns.
+  thread_ = std::thread{[&make_runner, &limits, this, ready = std::move(ready)]() mutable {
+    Result<void> set = set_up(make_runner, limits);
+    const bool go_on = set.has_value();
+    ready.set_value(std::move(set));  // the references are gone from here on
+    if (go_on) loop();
+    // Arrays belong to this thread: what holds them ends here.
+    rows_.clear();
+    runner_.reset();
+  }};
+  return made.get();
+}
+
+LiveEngine::~LiveEngine() {
+  {
+    const std::lock_guard lock{mutex_};
+    stopping_ = true;
+  }
+  work_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+Result<void> LiveEngine::set_up(const RunnerFactory& make_runner, const EngineLimits& limits) {
+  auto runner = make_runner();
+  if (!runner) return runner.error();
+  runner_ = std::move(*runner);
+  info_ = runner_->info();
+  limits_ = {.sequences_max = limits.sequences_max,
+             .waiting_max = limits.waiting_max,
+             .step_tokens_max = limits.step_tokens_max,
+             .context_tokens_max = info_.context_tokens_max,
+             .block_tokens = info_.block_tokens,
+             .blocks_total = info_.blocks_total};
+  MLXS_TRY(limits_.validate());
+  blocks_.emplace(info_.blocks_total);
+  scheduler_.emplace(limits_, *blocks_);
+  counters_.blocks_total = counters_.blocks_free = info_.blocks_total;
+  stats_ = counters_;
+  return {};
+}
+
+Result<void> LiveEngine::submit(SequenceId id, GenerationRequest request) {
+  MLXS_ASSERT(!request.prompt.empty() && request.completion_tokens_max >= 1);
+  const auto completion =
+      limits_.completion_tokens(request.prompt.size(), request.completion_tokens_max);
+  if (!completion) return completion.error();
+  request.completion_tokens_max = *completion;
+  for (const TokenId token : request.prompt)
+    if (token < 0 || token >= info_.vocab_size)
+      return fail(ErrorCode::kInvalidRequest,
+                  fmt::format("Token ids of the prompt must be in [0, {}), but one is {}.",
+                              info_.vocab_size,
+                              token),
+                  "prompt");
+  {
+    const std::lock_guard lock{mutex_};
+    const std::size_t live_max = static_cast<std::size_t>(limits_.sequences_max) +
+                                 static_cast<std::size_t>(limits_.waiting_max);
+    if (live_.size() >= live_max)
+      return fail(
+          ErrorCode::kOverloaded,
+          fmt::format("{} sequences are running or waiting, which is all that may.", live_.size()));
+    if (live_.empty()) progress_at_ = Clock::now();
+    MLXS_ASSERT(live_.insert(id).second);
+    inbox_.push_back({id, std::move(request)});
+  }
+  work_.notify_one();
+  return {};
+}
+
+void LiveEngine::cancel(SequenceId id) {
+  {
+    const std::lock_guard lock{mutex_};
+    if (!live_.contains(id) || std::ranges::find(cancels_, id) != cancels_.end()) return;
+    cancels_.push_back(id);
+  }
+  work_.notify_one();
+}
+
+EngineStats LiveEngine::stats() const {
+  EngineStats stats;
+  StepTimes times;
+  {
+    const std::lock_guard lock{mutex_};
+    stats = stats_;
+    times = step_times_;
+    stats.waiting = static_cast<int>(live_.size()) - stats.running;
+    for (const Submission& submission : inbox_)
+      stats.queued_prefill_tokens += static_cast<std::int64_t>(submission.request.prompt.size());
+    if (!live_.empty())
+      stats.stalled = std::chrono::duration_cast<Milliseconds>(Clock::now() - progress_at_);
+  }
+  std::tie(stats.step_seconds_p50, stats.step_seconds_p95) = times.p50_p95();
+  return stats;
+}
+
+bool LiveEngine::wait_for_work(std::vector<Submission>& inbox, std::vector<SequenceId>& cancels) {
+  inbox.clear();
+  cancels.clear();
+  std::unique_lock lock{mutex_};
+  work_.wait(lock, [this] {
+    return stopping_ || !inbox_.empty() || !cancels_.empty() || !scheduler_->idle();
+  });
+  inbox.swap(inbox_);
+  cancels.swap(cancels_);
+  return !stopping_;
+}
+
+void LiveEngine::loop() {
+  std::vector<Submission> inbox;
+  std::vector<SequenceId> cancels;
+  while (wait_for_work(inbox, cancels)) {
+    Turn turn;
+    for (Submission& submission : inbox) accept(std::move(submission));
+    for (const SequenceId id : cancels)
+      if (scheduler_->cancel(id)) {
+        drop(id, turn);
+        ++counters_.cancelled;
+      }
+    for (const SequenceId id : scheduler_->expire(Clock::now()))
+      fail_row(id,
+               fail(ErrorCode::kDeadlineExceeded,
+                    "The request's deadline passed before its answer was complete."),
+               turn);
+    const StepPlan& plan = scheduler_->plan();
+    publish(turn);  // before the step, so that nobody waits a step for what is over already
+    if (plan.empty()) continue;
+    run_step(plan, turn);
+    publish(turn);
+  }
+}
+
+void LiveEngine::accept(Submission&& submission) {
+  auto& [id, request] = submission;
+  const int prompt_tokens = static_cast<int>(request.prompt.size());
+  rows_.emplace(id,
+                Row{Answer{id,
+                           prompt_tokens,
+                           {.end_tokens = info_.end_tokens,
+                            .stop = std::move(request.stop),
+                            .completion_tokens_max = request.completion_tokens_max},
+                           make_detokenizer_()},
+                    request.sampling});
+  counters_.prompt_tokens += static_cast<std::uint64_t>(prompt_tokens);
+  const auto queued = scheduler_->submit(
+      id, std::move(request.prompt), request.completion_tokens_max, request.deadline);
+  MLXS_ASSERT(queued);  // our submit has checked the same limits
+}
+
+void LiveEngine::drop(SequenceId id, Turn& turn) {
+  rows_.erase(id);
+  turn.gone.push_back(id);
+}
+
+void LiveEngine::fail_row(SequenceId id, Error error, Turn& turn) {
+  turn.events.push_back(rows_.at(id).answer.fail(std::move(error)));
+  drop(id, turn);
+  ++counters_.failed;
+}
+
+void LiveEngine::run_step(const StepPlan& plan, Turn& turn) {
+  const TimePoint begin = Clock::now();
+  auto logits = runner_->run(plan.step);
+  if (!logits) {
+    spdlog::warn(
+        "[engine] step {} failed and is run again: {}", counters_.steps, logits.error().message);
+    logits = runner_->run(plan.step);
+  }
+  if (logits) {
+    MLXS_ASSERT(logits->vocab_size == info_.vocab_size);
+    MLXS_ASSERT(logits->values.size() ==
+                plan.draws.size() * static_cast<std::size_t>(logits->vocab_size));
+    std::vector<Drawn> drawn;
+    drawn.reserve(plan.draws.size());
+    for (std::size_t i = 0; i < plan.draws.size(); ++i)
+      drawn.push_back(draw(plan.draws[i], logits->row(i), turn));
+    scheduler_->commit(drawn);
+  } else {
+    note_failed_step(logits.error());
+    for (const SequenceId id : plan.rows) fail_row(id, logits.error(), turn);
+    scheduler_->abort();
+  }
+  ++counters_.steps;
+  step_seconds_ = std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+Drawn LiveEngine::draw(const Draw& draw, std::span<const float> logits, Turn& turn) {
+  Row& row = rows_.at(draw.sequence);
+  const auto token =
+      sampler_.sample(logits, row.sampling, static_cast<std::uint64_t>(draw.position));
+  if (!token) {
+    fail_row(draw.sequence, token.error(), turn);
+    return {.token = 0, .ended = true};
+  }
+  ++counters_.completion_tokens;
+  turn.events.push_back(row.answer.advance(*token));
+  const auto finish = turn.events.back().finish;
+  if (!finish) return {.token = *token, .ended = false};
+  ++(*finish == FinishReason::kError ? counters_.failed : counters_.finished);
+  drop(draw.sequence, turn);
+  return {.token = *token, .ended = true};
+}
+
+void LiveEngine::note_failed_step(const Error& error) {
+  const TimePoint now = Clock::now();
+  ++counters_.failed_steps;
+  if (failed_step_at_ && now - *failed_step_at_ < kFailureWindow) counters_.broken = true;
+  failed_step_at_ = now;
+  spdlog::error("[engine] step {} failed twice{}: {}",
+                counters_.steps,
+                counters_.broken ? ", the second such step within a minute" : "",
+                error.message);
+}
+
+void LiveEngine::publish(Turn& turn) {
+  counters_.running = scheduler_->running();
+  counters_.queued_prefill_tokens = scheduler_->queued_prefill_tokens();
+  counters_.blocks_free = blocks_->free();
+  counters_.preemptions = scheduler_->preemptions();
+  {
+    const std::lock_guard lock{mutex_};
+    stats_ = counters_;
+    for (const SequenceId id : turn.gone) live_.erase(id);
+    if (step_seconds_) step_times_.add(*step_seconds_);
+    progress_at_ = Clock::now();
+  }
+  step_seconds_.reset();
+  turn.gone.clear();
+  if (!turn.events.empty()) sink_(std::exchange(turn.events, {}));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::start(const RunnerFactory& make_runner,
+                                              DetokenizerFactory make_detokenizer,
+                                              const EngineLimits& limits,
+                                              StepSink sink) {
+  auto engine = std::make_unique<LiveEngine>(std::move(make_detokenizer), std::move(sink));
+  MLXS_TRY(engine->start(make_runner, limits));
+  return std::unique_ptr<Engine>{std::move(engine)};
+}
+
+}  // namespace mlxs::engine
