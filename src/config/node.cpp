@@ -1,85 +1,142 @@
 #include "config/node.h"
 
 #include <fmt/format.h>
-#include <yaml-cpp/yaml.h>
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/parser.h>
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <optional>
+#include <sstream>
 #include <utility>
 
 namespace mlxs::config {
 namespace {
 
 constexpr std::size_t kNodesMax = 100'000;
-constexpr int kDepthMax = 64;
+constexpr std::size_t kDepthMax = 64;
 constexpr std::size_t kOverrideIndexMax = 100'000;
 
-/// Copies the library's tree. Stops at the first error, which it keeps.
-class Converter {
+/// Leaves the parser through its exceptions; never leaves this file.
+struct Refused {
+  int line;
+  std::string what;
+};
+
+/// Builds the tree from the parser's events. YAML::Load is not used: in yaml-cpp 0.7 it loops and
+/// allocates forever on some malformed files, and it expands anchors before anyone can count them.
+class Builder : public YAML::EventHandler {
  public:
-  explicit Converter(std::string_view file) : file_(file) {}
+  explicit Builder(std::string_view file) : file_(file) {}
 
-  Node convert(const YAML::Node& from, int depth) {
-    Node to;
-    to.place = place(from);
-    if (++count_ > kNodesMax || depth > kDepthMax) {
-      set_error(to.place, "too many or too deeply nested values");
-      return to;
-    }
-    switch (from.Type()) {
-      case YAML::NodeType::Undefined:
-      case YAML::NodeType::Null:
-        break;
-      case YAML::NodeType::Scalar:
-        to.kind = Node::Kind::kScalar;
-        to.text = from.Scalar();
-        to.quoted = from.Tag() == "!";
-        break;
-      case YAML::NodeType::Sequence:
-        to.kind = Node::Kind::kList;
-        for (const YAML::Node& item : from) {
-          to.items.push_back(convert(item, depth + 1));
-          if (error_) return to;
-        }
-        break;
-      case YAML::NodeType::Map:
-        to.kind = Node::Kind::kMap;
-        convert_entries(from, depth, to);
-        break;
-    }
-    return to;
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    // Text after the document's end is another document to the parser.
+    if (++documents_ > 1) throw Refused{mark.line, "more than one YAML document, or stray text"};
   }
+  void OnDocumentEnd() override {}
 
-  [[nodiscard]] std::optional<Error>& error() { return error_; }
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    attach(Frame{make(mark, Node::Kind::kNull), mark.line, anchor, {}});
+  }
+  void OnScalar(const YAML::Mark& mark,
+                const std::string& tag,
+                YAML::anchor_t anchor,
+                const std::string& value) override {
+    const bool quoted = tag == "!";
+    const bool null =
+        !quoted && (value.empty() || value == "~" || value == "null" || value == "Null");
+    Node node = make(mark, null ? Node::Kind::kNull : Node::Kind::kScalar);
+    node.text = null ? std::string{} : value;
+    node.quoted = quoted;
+    attach(Frame{std::move(node), mark.line, anchor, {}});
+  }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    const auto found = anchors_.find(anchor);
+    if (found == anchors_.end()) throw Refused{mark.line, "this alias stands inside its anchor"};
+    count(found->second, mark.line);
+    Node copy = found->second;
+    attach(Frame{std::move(copy), mark.line, YAML::NullAnchor, {}});
+  }
+  void OnSequenceStart(const YAML::Mark& mark,
+                       const std::string& /*tag*/,
+                       YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value /*style*/) override {
+    open(mark, Node::Kind::kList, anchor);
+  }
+  void OnSequenceEnd() override { close(); }
+  void OnMapStart(const YAML::Mark& mark,
+                  const std::string& /*tag*/,
+                  YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value /*style*/) override {
+    open(mark, Node::Kind::kMap, anchor);
+  }
+  void OnMapEnd() override { close(); }
+
+  [[nodiscard]] Node take_root() { return std::move(root_); }
 
  private:
-  void convert_entries(const YAML::Node& from, int depth, Node& to) {
-    for (const auto& pair : from) {
-      const std::string where = place(pair.first);
-      if (!pair.first.IsScalar()) {
-        set_error(where, "a key must be plain text");
-      } else if (to.find(pair.first.Scalar()) != nullptr) {
-        set_error(where, pair.first.Scalar() + ": this key occurs twice");
-      } else {
-        Node value = convert(pair.second, depth + 1);
-        to.entries.push_back({pair.first.Scalar(), where, std::move(value)});
-      }
-      if (error_) return;
+  /// A list or map that is still open, or a value on its way into one.
+  struct Frame {
+    Node node;
+    int line;
+    YAML::anchor_t anchor;
+    std::optional<Node> key;  ///< Maps: read, its value not yet.
+  };
+
+  Node make(const YAML::Mark& mark, Node::Kind kind) {
+    if (++count_ > kNodesMax) throw Refused{mark.line, "too many values"};
+    Node node;
+    node.kind = kind;
+    node.place = fmt::format("{}:{}", file_, mark.line + 1);
+    return node;
+  }
+
+  void count(const Node& node, int line) {
+    if (++count_ > kNodesMax) throw Refused{line, "too many values"};
+    for (const Node& item : node.items) count(item, line);
+    for (const Node::Entry& entry : node.entries) count(entry.value, line);
+  }
+
+  void open(const YAML::Mark& mark, Node::Kind kind, YAML::anchor_t anchor) {
+    if (stack_.size() >= kDepthMax) throw Refused{mark.line, "too deeply nested"};
+    stack_.push_back(Frame{make(mark, kind), mark.line, anchor, {}});
+  }
+
+  void close() {
+    Frame frame = std::move(stack_.back());
+    stack_.pop_back();
+    attach(std::move(frame));
+  }
+
+  void attach(Frame frame) {
+    if (frame.anchor != YAML::NullAnchor) anchors_[frame.anchor] = frame.node;
+    if (stack_.empty()) {
+      root_ = std::move(frame.node);
+      return;
     }
-  }
-
-  [[nodiscard]] std::string place(const YAML::Node& node) const {
-    return fmt::format("{}:{}", file_, node.Mark().line + 1);
-  }
-
-  void set_error(const std::string& where, const std::string& what) {
-    if (!error_) error_ = fail(ErrorCode::kConfig, where + ": " + what);
+    Frame& parent = stack_.back();
+    if (parent.node.kind == Node::Kind::kList) {
+      parent.node.items.push_back(std::move(frame.node));
+    } else if (!parent.key) {
+      if (frame.node.kind != Node::Kind::kScalar)
+        throw Refused{frame.line, "a key must be plain text"};
+      if (parent.node.find(frame.node.text) != nullptr)
+        throw Refused{frame.line, frame.node.text + ": this key occurs twice"};
+      parent.key = std::move(frame.node);
+    } else {
+      parent.node.entries.push_back({parent.key->text, parent.key->place, std::move(frame.node)});
+      parent.key.reset();
+    }
   }
 
   std::string_view file_;
+  int documents_ = 0;
   std::size_t count_ = 0;
-  std::optional<Error> error_;
+  std::vector<Frame> stack_;
+  std::map<YAML::anchor_t, Node> anchors_;
+  Node root_;
 };
 
 void set_place(Node& node, const std::string& place) {
@@ -148,25 +205,25 @@ const Node* Node::find(std::string_view key) const {
 }
 
 Result<Node> read_yaml(std::string_view text, std::string_view file) {
+  const auto refused = [file](int line, std::string_view what) {
+    return fail(ErrorCode::kConfig, fmt::format("{}:{}: {}", file, line + 1, what));
+  };
   // yaml-cpp reports by exceptions only; they stop here.
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string{text});
-    if (documents.empty()) {
-      Node empty;
-      empty.place = fmt::format("{}:1", file);
-      return empty;
+    std::istringstream in{std::string{text}};
+    YAML::Parser parser{in};
+    Builder builder{file};
+    while (parser.HandleNextDocument(builder)) {
     }
-    if (documents.size() > 1)
-      return fail(ErrorCode::kConfig, fmt::format("{}:1: more than one YAML document", file));
-    Converter converter{file};
-    Node root = converter.convert(documents.front(), 0);
-    if (converter.error()) return *converter.error();
+    Node root = builder.take_root();
+    if (root.place.empty()) root.place = fmt::format("{}:1", file);
     return root;
+  } catch (const Refused& error) {
+    return refused(error.line, error.what);
   } catch (const YAML::Exception& error) {
-    const int line = error.mark.is_null() ? 1 : error.mark.line + 1;
-    return fail(ErrorCode::kConfig, fmt::format("{}:{}: not YAML: {}", file, line, error.msg));
+    return refused(error.mark.is_null() ? 0 : error.mark.line, "not YAML: " + error.msg);
   } catch (const std::exception& error) {
-    return fail(ErrorCode::kConfig, fmt::format("{}:1: not YAML: {}", file, error.what()));
+    return refused(0, fmt::format("not YAML: {}", error.what()));
   }
 }
 
