@@ -57,6 +57,10 @@ def send_request(connection: http.client.HTTPConnection, method: str, target: st
     connection.request(method, target, body=body, headers=fields)
 
 
+class Cut(Exception):
+    """The server closed or reset a chunked answer before its last chunk."""
+
+
 class Stream:
     """A streamed answer that is read event by event. Closing it early is what a client that
     leaves does."""
@@ -72,17 +76,35 @@ class Stream:
 
     def data(self) -> Iterator[str]:
         """The `data:` of each event, comments left out, "[DONE]" included. Ends where the server
-        ends; http.client.IncompleteRead and ConnectionError for a stream that was cut."""
-        lines: list[str] = []
-        while line := self._answer.readline():
-            text = line.decode().rstrip("\r\n")
-            if text.startswith("data:"):
-                lines.append(text[5:].removeprefix(" "))
-            elif not text and lines:
-                event = "\n".join(lines)
-                lines = []
-                self.done = self.done or event == "[DONE]"
-                yield event
+        ends the answer; Cut where it does not."""
+        assert self.status == 200, (self.status, self.read_body())
+        received = b""
+        while block := self._read_chunk():
+            received += block
+            while b"\n\n" in received:
+                event, _, received = received.partition(b"\n\n")
+                lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n")
+                         if line.startswith(b"data:")]
+                if lines:
+                    data = b"\n".join(lines).decode()
+                    self.done = self.done or data == "[DONE]"
+                    yield data
+        assert received == b"", "the last event lacks its blank line"
+
+    def _read_chunk(self) -> bytes:
+        """The next chunk of the transfer encoding, empty for the last. http.client would take a
+        broken connection for the end."""
+        try:
+            size_line = self._answer.fp.readline()
+            if not size_line.endswith(b"\r\n"):
+                raise Cut(size_line)
+            size = int(size_line.split(b";")[0], 16)
+            block = self._answer.fp.read(size + 2)
+            if len(block) != size + 2:
+                raise Cut(block)
+            return block[:-2]
+        except ConnectionError as error:
+            raise Cut(str(error)) from error
 
     def chunks(self) -> Iterator[dict[str, Any]]:
         for event in self.data():
