@@ -21,6 +21,13 @@ def test_config_show_prints_the_configuration_in_force():
     assert MODEL in shown.stdout and "127.0.0.1:8080" in shown.stdout
 
 
+def test_config_check_says_whether_a_file_is_right(tmp_path):
+    (tmp_path / "wrong.yaml").write_text("models: 7\n")
+
+    assert run("config", "check", "--config", DEFAULT_CONFIG).returncode == 0
+    assert run("config", "check", "--config", str(tmp_path / "wrong.yaml")).returncode != 0
+
+
 def test_config_show_defaults_lists_every_key():
     shown = run("config", "show", "--defaults")
 

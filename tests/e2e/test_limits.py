@@ -1,13 +1,14 @@
 """Every limit and time-out of the front door, exceeded on a server of its own."""
 
 import hashlib
+import json
 import socket
 import time
 
 import pytest
 
 from support import wire
-from support.processes import wait_until
+from support.processes import accepts, wait_until
 from support.server import MODEL, MODEL_FILE, Serve, completion_body
 
 LONG = {"max_tokens": 400}
@@ -136,3 +137,44 @@ def test_a_key_is_ignored_where_none_is_configured(strict_server: Serve):
     reply = strict_server.get("/v1/models", headers={"authorization": "Bearer whatever"})
 
     assert reply.status == 200
+
+
+def test_an_answer_over_its_bound_ends_in_an_error_event(start_server):
+    server = start_server(sets=("limits.answer_bytes=1KiB",)).wait_ready()
+    with server.stream_completion(COUNTING, max_tokens=1500) as stream:
+        last = list(stream.chunks())[-1]
+        assert not stream.done
+
+    assert last["error"]["message"]
+    wait_until("the sequence stops", lambda: server.running_sequences() == 0, 5)
+    server.check_alive()
+
+
+def test_the_requests_own_deadline_ends_it(strict_server: Serve):
+    deadline = {"x-request-timeout-ms": "800"}
+
+    whole = strict_server.post("/v1/completions", headers=deadline, body=completion_body(
+        MODEL, COUNTING, max_tokens=1500))
+
+    assert whole.status == 504
+    assert whole.error["code"] == "deadline_exceeded"
+    with strict_server.stream_completion(COUNTING, headers=deadline, max_tokens=1500) as stream:
+        last = list(stream.chunks())[-1]
+        assert last["error"]["code"] == "deadline_exceeded" and not stream.done
+    wait_until("both sequences stop", lambda: strict_server.running_sequences() == 0, 5)
+
+
+def test_a_queued_stream_is_kept_alive_by_comments(start_server):
+    """R-STR-5: sent while the model still loads, so it has to wait."""
+    server = start_server(sets=("timeouts.keep_alive_ms=50",))
+    wait_until("it accepts", lambda: accepts(server.port), 10)
+    body = json.dumps(completion_body(MODEL, "1, 2, 3,", max_tokens=2, stream=True)).encode()
+
+    raw = wire.exchange_bytes(server.port, (
+        f"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\nconnection: close\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n").encode() + body)
+
+    status, _, answer = wire.split_answer(raw)
+    assert status == 200
+    assert answer.startswith(b": ")
+    assert answer.endswith(b"data: [DONE]\n\n")

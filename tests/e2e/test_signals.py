@@ -9,7 +9,7 @@ import threading
 import time
 
 from support import wire
-from support.processes import binary, free_port, repository, wait_until
+from support.processes import accepts, binary, free_port, repository, wait_until
 from support.server import DEFAULT_CONFIG, MODEL, MODEL_FILE
 
 COUNTING = "1, 2, 3, 4, 5, 6,"
@@ -180,11 +180,3 @@ def test_requests_during_the_load_wait_for_it(start_server):
 
     assert [reply.status for reply in replies] == [200, 200, 200], replies
     assert server.get("/ready").status == 200
-
-
-def accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

@@ -103,6 +103,14 @@ def can_bind(port: int) -> bool:
     return True
 
 
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def repository() -> pathlib.Path:
     return pathlib.Path(__file__).resolve().parents[2]
 
