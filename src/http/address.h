@@ -11,9 +11,9 @@ namespace mlxs::http {
 struct Address {
   enum class Kind { kTcp, kUnix };
   Kind kind = Kind::kTcp;
-  std::string host;         ///< TCP only, without brackets.
+  std::string host = {};    ///< TCP only, without brackets.
   unsigned short port = 0;  ///< TCP only.
-  std::string path;         ///< Unix only.
+  std::string path = {};    ///< Unix only.
 
   /// kInvalidRequest with a sentence that says which form was expected.
   [[nodiscard]] static Result<Address> parse(std::string_view text);

@@ -19,6 +19,8 @@ struct Limits {
       10'000};                ///< Without 1 KiB of body progress a second, averaged over this: 408.
   Milliseconds idle{60'000};  ///< Between requests: closed without an answer.
   Milliseconds write_stall{30'000};  ///< Without write progress: dropped.
+  Milliseconds linger{5'000};        ///< After a last answer: how long until the client closes.
+  std::size_t linger_bytes = 64 * 1024 * 1024;  ///< And how much of what it still sends is read.
   std::size_t send_buffer_bytes =
       64 * 1024;  ///< Kernel send buffer, so that a slow reader costs little.
 };

@@ -29,8 +29,8 @@ class Headers {
 struct Request {
   std::string method = "GET";
   std::string target = "/";  ///< As on the wire: path, then maybe "?" and query.
-  Headers headers;
-  std::string body;
+  Headers headers = {};
+  std::string body = {};
   std::string peer = {};      ///< Address of the client, "unix" for unix sockets.
   TimePoint arrived_at = {};  ///< When the head was complete.
 
@@ -42,8 +42,8 @@ struct Request {
 /// A whole answer. `content-length`, `date` and `connection` are added by whoever sends it.
 struct Response {
   int status = 200;
-  Headers headers;
-  std::string body;
+  Headers headers = {};
+  std::string body = {};
 };
 
 }  // namespace mlxs::http

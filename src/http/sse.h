@@ -26,9 +26,19 @@ class SseReader {
   [[nodiscard]] Result<bool> next(Event& event);
 
  private:
+  /// What a line may hold besides the data counted: "data: " or a field name to skip.
+  static constexpr std::size_t kFieldNameRoom = 64;
+
+  bool take_line(std::string_view& line);
+  void take_field(std::string_view line);
+  [[nodiscard]] Error too_large() const;
+
   std::size_t event_bytes_max_;
   std::string buffer_;
-  std::size_t at_ = 0;
+  std::size_t at_ = 0;       ///< Start of the line under way.
+  std::size_t scanned_ = 0;  ///< No line end before here, so a long line is searched once.
+  bool begun_ = false;       ///< The byte order mark has been looked for.
+  bool skip_lf_ = false;
   Event pending_;
   bool has_data_ = false;
 };
