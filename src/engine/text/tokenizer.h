@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,8 +24,8 @@ struct GgufVocabulary {
   std::vector<float> scores;
   TokenId bos = -1;  ///< -1: none.
   TokenId eos = -1;
-  bool add_bos = false;
-  bool add_space_prefix = true;
+  std::optional<bool> add_bos = {};  ///< Absent: what the pre-tokenizer's own models do.
+  bool add_space_prefix = true;      ///< SentencePiece files only.
 };
 
 /// Text to token ids and back, exactly as Hugging Face `tokenizers` does. Immutable; any thread.
@@ -45,7 +46,9 @@ class Tokenizer {
   /// Unknown ids are an error (kInvalidRequest).
   [[nodiscard]] Result<std::string> decode(std::span<const TokenId> ids,
                                            bool skip_special_tokens) const;
-  [[nodiscard]] int vocab_size() const;  ///< Added tokens included.
+  /// One more than the highest id, added tokens included. Ids below it that no token has decode
+  /// to nothing.
+  [[nodiscard]] int vocab_size() const;
   /// Id of a token by its exact spelling, -1 if there is none.
   [[nodiscard]] TokenId token_id(std::string_view token) const;
   /// Hex SHA-256 of the tokenizer's canonical JSON.
@@ -53,7 +56,7 @@ class Tokenizer {
 
  private:
   friend class StreamDecoder;
-  struct Impl;
+  struct Impl;  // tokenizer_impl.h
   explicit Tokenizer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
