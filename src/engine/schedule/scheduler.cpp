@@ -13,7 +13,6 @@ namespace mlxs::engine {
 
 struct Scheduler::Sequence {
   SequenceId id{};
-  std::uint64_t arrival = 0;
   std::vector<TokenId> tokens;  // prompt and what was generated
   std::size_t tokens_max = 0;
   Deadline deadline;
@@ -21,6 +20,7 @@ struct Scheduler::Sequence {
   int planned = 0;   // tokens of it in the step under way
   std::vector<BlockId> blocks;
   bool decodes_now = false;
+  std::uint64_t served_in = 0;  // the plan that had it last, or in which it was admitted
   bool ended = false;
 
   [[nodiscard]] int remaining() const { return static_cast<int>(tokens.size()) - computed; }
@@ -52,7 +52,6 @@ Result<void> Scheduler::submit(SequenceId id,
 
   auto sequence = std::make_unique<Sequence>();
   sequence->id = id;
-  sequence->arrival = ++arrivals_;
   sequence->tokens_max = prompt.size() + static_cast<std::size_t>(*completion);
   sequence->tokens = std::move(prompt);
   sequence->deadline = deadline;
@@ -98,6 +97,7 @@ const StepPlan& Scheduler::plan() {
   plan_.draws.clear();
   drawing_.clear();
 
+  ++plans_;
   admit();
   std::int64_t prefill_pending = 0;
   for (const SequencePtr& sequence : running_)
@@ -131,12 +131,13 @@ const StepPlan& Scheduler::plan() {
 }
 
 void Scheduler::admit() {
-  const int grow = running();  // each may need one block in this step
   while (!waiting_.empty() && running() < limits_.sequences_max) {
     Sequence& next = *waiting_.front();
     const int needed = limits_.blocks_for(static_cast<int>(next.tokens.size()));
-    if (blocks_.free() < needed || (!running_.empty() && blocks_.free() - needed < grow)) return;
+    // A block for each running row, so that what is admitted now preempts nobody in this step.
+    if (blocks_.free() < needed + running()) return;
     for (int k = 0; k < needed; ++k) next.blocks.push_back(blocks_.allocate().value());
+    next.served_in = plans_;
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }
@@ -149,12 +150,9 @@ void Scheduler::choose_decode_rows(int cap) {
     if (sequence->decodes()) rows.push_back(sequence.get());
   }
   if (static_cast<int>(rows.size()) > cap) {
-    const auto turn = std::find_if(rows.begin(), rows.end(), [&](const Sequence* row) {
-      return row->arrival > last_decoded_arrival_;
-    });
-    std::rotate(rows.begin(), turn, rows.end());
+    // Least recently served first: rows that keep arriving don't hold up those that wait.
+    std::ranges::stable_sort(rows, {}, &Sequence::served_in);
     rows.resize(static_cast<std::size_t>(cap));
-    last_decoded_arrival_ = rows.back()->arrival;
   }
   for (Sequence* row : rows) row->decodes_now = true;
 }
@@ -199,6 +197,7 @@ void Scheduler::add_segment(Sequence& sequence, int tokens) {
       step.tokens.end(), sequence.tokens.begin() + from, sequence.tokens.begin() + kv_len);
   plan_.rows.push_back(sequence.id);
   sequence.planned = tokens;
+  sequence.served_in = plans_;
   if (kv_len < static_cast<int>(sequence.tokens.size())) return;  // not the final chunk
   step.logits_at.push_back(static_cast<int>(step.tokens.size()) - 1);
   plan_.draws.push_back({.sequence = sequence.id, .position = kv_len});

@@ -48,7 +48,8 @@ struct Drawn {
 /// - A step takes decode rows first, one token each, then prefill chunks of one or several prompts
 ///   with the rest of the token budget, split as `share_prefill` says. While prompts wait to be
 ///   prefilled a quarter of the budget (at least one token) is theirs however many rows decode;
-///   rows that then don't fit take turns. Nothing waits for a batch to fill.
+///   rows that then don't fit take turns, the least recently served first. Nothing waits for a
+///   batch to fill.
 /// - Admission is first come, first served, and takes blocks for all tokens of the sequence so far.
 ///   It leaves a free block for every row that runs already, so that what runs can grow; a sequence
 ///   alone is always admitted, since submit refused what can't fit.
@@ -115,8 +116,7 @@ class Scheduler {
   StepPlan plan_;
   std::vector<Sequence*> drawing_;  // the sequences of plan_.draws, between plan and commit
   bool in_step_ = false;
-  std::uint64_t arrivals_ = 0;
-  std::uint64_t last_decoded_arrival_ = 0;  // whose turn comes next when decode rows take turns
+  std::uint64_t plans_ = 0;
   std::uint64_t preemptions_ = 0;
 };
 
