@@ -403,5 +403,8 @@ TEST(SchedulerSim, KeepsItsPromisesOverMillionsOfRandomSteps) {
   EXPECT_GT(tally.preemptions, 10'000u);
 }
 
+// Found that decode rows starved behind younger ones that kept arriving.
+TEST(SchedulerSim, StillHoldsForASeedThatOnceFailed) { (void)simulate(2, 170, 1000); }
+
 }  // namespace
 }  // namespace mlxs::engine
