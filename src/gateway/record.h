@@ -1,0 +1,46 @@
+#pragma once
+
+#include "api/events.h"
+#include "base/deadline.h"
+#include "base/error.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace mlxs::gateway {
+
+/// What is remembered of one request when it is over: for the access log and the metrics. Never
+/// prompt or answer text.
+struct RequestRecord {
+  TimePoint arrived_at;
+  std::string request_id;
+  std::string method;
+  std::string path;
+  int status = 0;              ///< 0: the client left before an answer began.
+  std::uint64_t bytes = 0;     ///< Of the answer's body.
+  std::string key;             ///< Name of the API key, empty without one.
+  std::optional<Error> error;  ///< What the client was told, also in mid-stream.
+  bool client_gone = false;
+  Milliseconds total{0};
+
+  // Generations only.
+  bool generation = false;
+  bool reached_worker = false;
+  api::Surface surface = api::Surface::kChat;
+  std::string model;  ///< Configured models only, so that labels stay bounded.
+  bool stream = false;
+  std::string worker;
+  int attempts = 0;
+  api::Usage usage;
+  std::string finish_reason;
+  std::optional<std::chrono::microseconds> overhead;  ///< Arrival to upstream, waits left out.
+  std::chrono::microseconds queue{0};                 ///< Parked: no ready worker, no connection.
+  std::optional<std::chrono::microseconds> first_event;  ///< Arrival to the first event.
+  std::optional<std::chrono::microseconds> decode;       ///< First to last event.
+};
+
+/// The access log's line, one JSON object with its line break.
+[[nodiscard]] std::string to_json_line(const RequestRecord& record);
+
+}  // namespace mlxs::gateway
