@@ -68,6 +68,7 @@ asio::awaitable<void> Session::run(std::shared_ptr<Session> self) {
     } else {
       co_await self->reject({fail(ErrorCode::kUnavailable,
                                   "[http] expected fewer connections: the limit is reached")});
+      co_await self->linger();
     }
   } catch (const std::exception& e) {
     spdlog::error("[http] connection from {}: {}", self->peer_.name, e.what());
@@ -99,9 +100,9 @@ asio::awaitable<void> Session::serve() {
     } else if (end.rejection) {
       co_await reject(std::move(*end.rejection));
     }
-    if (counted_) --state_->active;
-    counted_ = false;
-    if (!end.complete || phase_ == Phase::kCut) co_return;
+    if (std::exchange(counted_, false)) --state_->active;
+    const bool answered = end.complete || end.rejection;
+    if (!answered || phase_ == Phase::kCut) co_return;
     if (!stays()) break;
     if (in_.capacity() > kKeptBytes && in_.empty()) in_ = {};
     co_await be_fair();
@@ -122,7 +123,11 @@ asio::awaitable<Session::ReadEnd> Session::read_head(RequestParser& parser) {
     if (state == HeadScanner::State::kComplete) break;
     if (state != HeadScanner::State::kMore) co_return refused(state);
 
-    idle_ = in_.empty() && deadline == TimePoint::max();
+    if (!in_.empty() && deadline == TimePoint::max()) {
+      deadline = Deadline::after(limits_.head_read).when();
+      count();
+    }
+    idle_ = deadline == TimePoint::max();
     if (idle_ && state_->draining) co_return ReadEnd{};
     const TimePoint until = idle_ ? Deadline::after(limits_.idle).when() : deadline;
     const End end = co_await stream_->read_some(in_, until);
@@ -134,10 +139,6 @@ asio::awaitable<Session::ReadEnd> Session::read_head(RequestParser& parser) {
     }
     if (end == End::kInterrupted && !was_idle) continue;
     if (end != End::kDone) co_return ReadEnd{};
-    if (was_idle) {
-      deadline = Deadline::after(limits_.head_read).when();
-      count();
-    }
   }
   count();
   const auto parsed = parser.parse_head(std::string_view{in_}.substr(0, scanner.head_bytes()));
@@ -275,6 +276,9 @@ asio::awaitable<void> Session::answer() {
     co_await state_->handler(*this);
   } catch (const std::exception& e) {
     spdlog::error("[http] {} {}: {}", request_.method, request_.path(), e.what());
+    failed = true;
+  } catch (...) {
+    spdlog::error("[http] {} {}: unknown exception", request_.method, request_.path());
     failed = true;
   }
   if (phase_ == Phase::kUnanswered && !gone_) {
@@ -426,8 +430,7 @@ asio::awaitable<void> Session::reject(Rejection rejection) {
   keep_alive_ = false;
   head_only_ = false;
   http_1_0_ = false;
-  const auto sent = co_await send(std::move(response));
-  if (sent) co_await linger();
+  (void)co_await send(std::move(response));
 }
 
 // Closing with unread bytes in the queue resets the connection, and the reset may overtake the
