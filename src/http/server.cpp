@@ -19,7 +19,6 @@
 #include <cerrno>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 namespace mlxs::http {
 namespace {
@@ -74,6 +73,7 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
 
 // One connection a turn: loops that share the listener then share a burst, too.
 asio::awaitable<void> Server::Impl::accept_all(std::shared_ptr<Impl> self) {
+  bool starved = false;
   while (self->listener.is_open()) {
     const auto [error] =
         co_await self->listener.async_wait(asio::posix::stream_descriptor::wait_read, kAwait);
@@ -82,13 +82,16 @@ asio::awaitable<void> Server::Impl::accept_all(std::shared_ptr<Impl> self) {
     const int fd = accept_from(self->listener.native_handle(), name);
     if (fd >= 0) {
       self->take(fd, name);
+      starved = false;
       continue;
     }
     // Another loop was faster, or the client has left already.
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ECONNABORTED || errno == EINTR) {
       continue;
     }
-    spdlog::warn("[http] accept: {}", std::generic_category().message(errno));
+    if (!std::exchange(starved, true)) {
+      spdlog::warn("[http] accept: {}", std::generic_category().message(errno));
+    }
     self->pause.expires_after(kAcceptPause);
     const auto [ended] = co_await self->pause.async_wait(kAwait);
     if (ended) co_return;

@@ -66,8 +66,9 @@ asio::awaitable<void> Session::run(std::shared_ptr<Session> self) {
     if (self->admitted_) {
       co_await self->serve();
     } else {
-      co_await self->reject({fail(ErrorCode::kUnavailable,
-                                  "[http] expected fewer connections: the limit is reached")});
+      Rejection full{
+          fail(ErrorCode::kUnavailable, "[http] expected fewer connections: the limit is reached")};
+      co_await self->reject(std::move(full));
       co_await self->linger();
     }
   } catch (const std::exception& e) {

@@ -65,7 +65,7 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
  private:
   enum class Phase { kUnanswered, kStreaming, kAnswered, kCut };
   struct Rejection {
-    Error error;
+    Error error = {};
     int status = 0;  ///< Overrules the error's own where not 0.
   };
   /// A request was read; or the connection ends, with an answer where there is a rejection.

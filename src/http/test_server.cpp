@@ -41,6 +41,7 @@ TestServer::TestServer(Handler handler, Limits limits, Address address) {
 
 TestServer::~TestServer() {
   on_loop([](Server& server) { server.stop(); });
+  work_.reset();
   thread_.join();
   ::close(listener_);
 }
@@ -142,6 +143,11 @@ void RawClient::abort() {
   const linger now{1, 0};
   ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
   close();
+}
+
+boost::asio::awaitable<void> reply(Exchange& exchange, std::string body) {
+  Response response{.body = std::move(body)};
+  (void)co_await exchange.send(std::move(response));
 }
 
 std::string body_of(const std::string& answer) {

@@ -3,6 +3,7 @@
 #include "http/address.h"
 #include "http/server.h"
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 
 #include <functional>
@@ -39,6 +40,8 @@ class TestServer {
   void post(std::function<void()> work);
 
   boost::asio::io_context loop_{1};
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{
+      loop_.get_executor()};
   int listener_ = -1;
   Address address_;
   std::unique_ptr<Server> server_;
@@ -76,6 +79,10 @@ class RawClient {
   bool reset_ = false;
   std::string in_;
 };
+
+/// Sends `body` with status 200. (GCC 12 destroys an aggregate written inside a co_await expression
+/// twice, so tests name theirs or call this.)
+boost::asio::awaitable<void> reply(Exchange& exchange, std::string body);
 
 /// Body of `answer`, status of its first line.
 [[nodiscard]] std::string body_of(const std::string& answer);
