@@ -76,18 +76,15 @@ bool any_above(std::span<const float> values, float threshold) {
 float exp_negative(float x) { return exp_lane(x); }
 
 double weigh(std::span<const float> logits, float best, float scale, std::span<float> weights) {
+  const std::size_t size = logits.size();
+  const float* from = logits.data();
+  float* to = weights.data();
+  for (std::size_t i = 0; i < size; ++i) to[i] = exp_lane((from[i] - best) * scale);
   std::array<float, kLanes> sums{};
   std::size_t i = 0;
-  for (; i + kLanes <= logits.size(); i += kLanes)
-    for (std::size_t j = 0; j < kLanes; ++j) {
-      const float weight = exp_lane((logits[i + j] - best) * scale);
-      weights[i + j] = weight;
-      sums[j] += weight;
-    }
-  for (; i < logits.size(); ++i) {
-    weights[i] = exp_lane((logits[i] - best) * scale);
-    sums[0] += weights[i];
-  }
+  for (; i + kLanes <= size; i += kLanes)
+    for (std::size_t j = 0; j < kLanes; ++j) sums[j] += to[i + j];
+  for (; i < size; ++i) sums[0] += to[i];
   double sum = 0;
   for (const float lane : sums) sum += lane;
   return sum;

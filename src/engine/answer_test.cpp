@@ -1,0 +1,104 @@
+#include "engine/answer.h"
+
+#include "engine/testing/fake_runner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string_view>
+
+namespace mlxs::engine {
+namespace {
+
+using ::testing::ElementsAre;
+
+constexpr TokenId kEnds[] = {kFakeEndToken, 3};
+
+Answer answer_of(int completion_tokens_max, std::vector<std::string> stop = {}) {
+  return Answer{SequenceId{9},
+                5,
+                {.end_tokens = kEnds,
+                 .stop = std::move(stop),
+                 .completion_tokens_max = completion_tokens_max},
+                make_byte_detokenizer()};
+}
+
+/// Events of the tokens of `bytes`.
+std::vector<GenerationEvent> feed(Answer& answer, std::string_view bytes) {
+  std::vector<GenerationEvent> events;
+  for (const TokenId token : byte_tokens(bytes)) events.push_back(answer.advance(token));
+  return events;
+}
+
+TEST(Answer, HasOneEventAToken) {
+  Answer answer = answer_of(10);
+
+  const auto events = feed(answer, "ab");
+
+  EXPECT_EQ(events.at(0).sequence, SequenceId{9});
+  EXPECT_EQ(events.at(0).text, "a");
+  EXPECT_THAT(events.at(1).token_ids, ElementsAre('b'));
+  EXPECT_EQ(events.at(1).finish, std::nullopt);
+}
+
+TEST(Answer, EndsWithAnyEndTokenWhoseTextNeverAppears) {
+  for (const TokenId end : kEnds) {
+    Answer answer = answer_of(10);
+    (void)feed(answer, "ab");
+
+    const GenerationEvent last = answer.advance(end);
+
+    EXPECT_EQ(last.text, "");
+    EXPECT_THAT(last.token_ids, ElementsAre(end));
+    EXPECT_EQ(last.finish, FinishReason::kStop);
+    EXPECT_EQ(last.prompt_tokens, 5);
+    EXPECT_EQ(last.completion_tokens, 3);
+  }
+}
+
+TEST(Answer, ReleasesWhatIsWithheldAtAnEndToken) {
+  Answer answer = answer_of(10, {"END"});
+  EXPECT_EQ(feed(answer, "xEN").at(2).text, "");
+
+  EXPECT_EQ(answer.advance(kFakeEndToken).text, "EN");
+}
+
+TEST(Answer, ReleasesWhatIsWithheldAtItsLength) {
+  Answer answer = answer_of(3, {"END"});
+
+  const auto events = feed(answer, "xEN");
+
+  EXPECT_EQ(events.at(2).text, "EN");
+  EXPECT_EQ(events.at(2).finish, FinishReason::kLength);
+  EXPECT_EQ(events.at(2).completion_tokens, 3);
+}
+
+TEST(Answer, AStopStringWithItsLastTokenIsAStopAndNotALength) {
+  Answer answer = answer_of(3, {"END"});
+
+  const auto events = feed(answer, "END");
+
+  EXPECT_EQ(events.at(2).finish, FinishReason::kStop);
+  EXPECT_EQ(events.at(2).text, "");
+}
+
+TEST(Answer, ACharacterCutByTheLengthIsReplaced) {
+  Answer answer = answer_of(2);
+
+  EXPECT_EQ(feed(answer, "\xE2\x82").at(1).text, "\xEF\xBF\xBD");
+}
+
+TEST(Answer, ATokenWithoutTextFailsIt) {
+  Answer answer = answer_of(10);
+  (void)feed(answer, "ab");
+
+  const GenerationEvent failed = answer.advance(1000);
+
+  EXPECT_EQ(failed.finish, FinishReason::kError);
+  EXPECT_TRUE(failed.error.has_value());
+  EXPECT_THAT(failed.token_ids, ElementsAre(1000));
+  EXPECT_EQ(failed.completion_tokens, 3);
+}
+
+}  // namespace
+}  // namespace mlxs::engine
