@@ -1,5 +1,7 @@
 """The admin listener shows what runs."""
 
+import hashlib
+
 from support import wire
 from support.processes import still_running, wait_until
 from support.server import MODEL, Serve
@@ -16,7 +18,7 @@ def test_workers_are_listed_with_their_load(server: Serve):
     (worker,) = server.workers()
 
     assert worker["id"] == f"{MODEL}/0" and worker["model"] == MODEL
-    assert worker["state"] == "running" and worker["ready"] is True
+    assert worker["state"] == "ready" and worker["ready"] is True
     assert worker["pid"] in {process.pid for process in still_running(server.worker_processes())}
     assert worker["restarts"] == 0 and worker["running"] == 0 and worker["waiting"] == 0
 
@@ -26,19 +28,22 @@ def test_models_are_listed(server: Serve):
 
 
 def test_the_configuration_in_force_is_shown_without_secrets(start_server):
-    digest = "ab" * 32
+    """Where keys are set, the admin listener asks for one, but not for health."""
+    digest = hashlib.sha256(b"sk-alice").hexdigest()
     server = start_server(config={
         "keys": [{"name": "alice", "sha256": digest}],
         "models": [{"id": "later", "workers": [{"kind": "url", "url": "http://127.0.0.1:9/v1"}]}]})
-    wait_until("it serves", lambda: wire_ok(server))
+    wait_until("it serves", lambda: is_healthy(server))
 
-    reply = wire.request(server.admin_port, "GET", "/admin/v1/config")
+    assert wire.request(server.admin_port, "GET", "/admin/v1/config").status == 401
+    reply = wire.request(server.admin_port, "GET", "/admin/v1/config",
+                         headers={"authorization": "Bearer sk-alice"})
 
     assert reply.status == 200
     assert "alice" in reply.body.decode() and digest not in reply.body.decode()
 
 
-def wire_ok(server: Serve) -> bool:
+def is_healthy(server: Serve) -> bool:
     try:
         return wire.request(server.admin_port, "GET", "/health").status == 200
     except OSError:
