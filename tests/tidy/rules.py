@@ -24,8 +24,9 @@ MAY_INCLUDE = {
     "worker": {"base", "config", "http", "api", "telemetry", "engine"},
     "cli": {"base", "config", "http", "supervisor", "gateway"},
 }
-# Who may hold sockets.
-SOCKET_FOLDERS = ("src/http/", "src/gateway/upstream/", "src/supervisor/", "src/worker/")
+# Who may hold sockets. The gateway's control channel is one end of the supervisor's socket pair.
+SOCKET_FOLDERS = ("src/http/", "src/gateway/upstream/", "src/gateway/control_channel",
+                  "src/supervisor/", "src/worker/")
 SOCKET_HEADERS = re.compile(
     r"<(boost/beast.*"
     r"|boost/asio/(ip/(?!address)\w+|local/.*|(basic_)?(stream_)?socket\w*|ssl.*)\.hpp"
