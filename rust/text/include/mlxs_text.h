@@ -117,7 +117,8 @@ bool mlxs_text_detokenizer_new(const mlxs_text_tokenizer* tokenizer,
                                mlxs_text_error* error);
 void mlxs_text_detokenizer_free(mlxs_text_detokenizer* detokenizer);
 
-/// `*out` is valid UTF-8, often empty, and borrowed until the detokenizer's next call.
+/// `*out` is valid UTF-8, often empty, and borrowed until the detokenizer's next call. An id outside
+/// the vocabulary adds nothing: a model's output may be wider than its vocabulary.
 bool mlxs_text_detokenizer_push(mlxs_text_detokenizer* detokenizer,
                                 uint32_t id,
                                 mlxs_text_view* out,

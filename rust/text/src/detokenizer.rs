@@ -30,10 +30,11 @@ impl Detokenizer {
         Self { tokenizer, partial: Vec::new(), window: Vec::new(), context: 0, out: String::new() }
     }
 
-    /// The text that `id` completes; valid until the next call.
+    /// The text that `id` completes; valid until the next call. An id outside the vocabulary has
+    /// none: a model's output may be wider than its vocabulary.
     pub fn push(&mut self, id: u32) -> Result<&str> {
         self.out.clear();
-        if self.tokenizer.role(id)? == Role::Text {
+        if matches!(self.tokenizer.role(id), Some(Role::Text)) {
             let tokenizer = Arc::clone(&self.tokenizer);
             match tokenizer.byte_table() {
                 Some(table) => self.push_bytes(table.of(id)),

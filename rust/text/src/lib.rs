@@ -11,6 +11,7 @@ mod pre_tokenizers;
 mod python;
 mod strftime;
 pub mod template;
+mod template_filters;
 mod template_methods;
 mod template_source;
 pub mod tokenizer;

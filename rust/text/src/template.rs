@@ -2,12 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::json;
-use crate::python::{to_str, write_str, JsonStyle};
+use crate::python::{to_str, write_str};
 use crate::strftime::strftime;
+use crate::template_filters;
 use crate::template_methods;
 use crate::template_source::prepare;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, ErrorKind};
 use std::fmt;
 
@@ -45,7 +46,8 @@ impl fmt::Display for Raised {
 
 impl std::error::Error for Raised {}
 
-fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Error> {
+fn raise_exception(message: &Value) -> std::result::Result<Value, minijinja::Error> {
+    let message = to_str(message)?;
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, message.clone())
         .with_source(Raised(message)))
 }
@@ -68,54 +70,6 @@ fn explain(error: &minijinja::Error) -> String {
     format!("the chat template failed: {}{detail}{line}", error.kind())
 }
 
-fn tojson(value: &Value, named: Kwargs) -> std::result::Result<Value, minijinja::Error> {
-    let indent: Option<Value> = named.get("indent")?;
-    let separators: Option<Vec<String>> = named.get("separators")?;
-    let ensure_ascii: Option<bool> = named.get("ensure_ascii")?;
-    let sort_keys: Option<bool> = named.get("sort_keys")?;
-    named.assert_all_used()?;
-    let indent = match indent {
-        None => None,
-        Some(text) if text.kind() == ValueKind::String => Some(text.to_string()),
-        Some(width) => {
-            // Templates are written by hand: none indents further than this.
-            let width = width.as_i64().unwrap_or(0).clamp(0, 64);
-            Some(" ".repeat(width as usize))
-        }
-    };
-    let (item_separator, key_separator) = match separators.as_deref() {
-        Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => {
-            let what = "tojson: separators must be two strings";
-            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, what));
-        }
-        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
-    };
-    let style = JsonStyle {
-        ensure_ascii: ensure_ascii.unwrap_or(false),
-        indent,
-        item_separator,
-        key_separator,
-        sort_keys: sort_keys.unwrap_or(false),
-    };
-    let mut out = String::new();
-    style.write(&mut out, value, 0)?;
-    Ok(Value::from(out))
-}
-
-/// jinja2's tests are wider than minijinja's: anything with a length and items is a sequence, and
-/// Python's booleans are numbers.
-fn is_sequence(value: &Value) -> bool {
-    matches!(
-        value.kind(),
-        ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map
-    )
-}
-
-fn is_number(value: &Value) -> bool {
-    matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
-}
-
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder()
@@ -126,7 +80,6 @@ fn environment() -> Environment<'static> {
     // The delimiters are Jinja's own, so there is nothing to reject.
     environment.set_syntax(syntax.expect("the default delimiters"));
     environment.set_fuel(Some(FUEL));
-    minijinja_contrib::add_to_environment(&mut environment);
     environment.set_unknown_method_callback(template_methods::call);
     environment.set_formatter(|out, state, value| match value.kind() {
         ValueKind::String | ValueKind::Undefined | ValueKind::Invalid => {
@@ -138,13 +91,7 @@ fn environment() -> Environment<'static> {
             Ok(out.write_str(&text)?)
         }
     });
-    environment.add_filter("tojson", tojson);
-    environment.add_filter("string", |value: &Value| to_str(value));
-    environment.add_filter("trim", |value: &Value, chars: Option<&str>| {
-        to_str(value).map(|text| template_methods::strip(&text, chars, true, true))
-    });
-    environment.add_test("sequence", is_sequence);
-    environment.add_test("number", is_number);
+    template_filters::add_to(&mut environment);
     environment.add_function("raise_exception", raise_exception);
     environment
 }

@@ -32,10 +32,10 @@ fn split(text: &str, separator: Option<&str>, limit: i64) -> Result<Value, Error
     let mut parts = Vec::new();
     let mut rest = text.trim_start_matches(is_space);
     while !rest.is_empty() {
+        // What is left behind the last split keeps its white space.
         let end = if parts.len() < limit { rest.find(is_space) } else { None };
         let (part, after) = rest.split_at(end.unwrap_or(rest.len()));
-        // Behind the last split, only trailing white space is dropped.
-        parts.push(if end.is_none() { part.trim_end_matches(is_space) } else { part });
+        parts.push(part);
         rest = after.trim_start_matches(is_space);
     }
     Ok(strings(parts))
@@ -61,7 +61,7 @@ fn rsplit(text: &str, separator: Option<&str>, limit: i64) -> Result<Value, Erro
                 None
             };
             let (before, part) = rest.split_at(begin.unwrap_or(0));
-            parts.push(if begin.is_none() { part.trim_start_matches(is_space) } else { part });
+            parts.push(part);
             rest = before.trim_end_matches(is_space);
         }
     }
@@ -69,7 +69,8 @@ fn rsplit(text: &str, separator: Option<&str>, limit: i64) -> Result<Value, Erro
     Ok(strings(parts))
 }
 
-fn splitlines(text: &str, keep_ends: bool) -> Value {
+/// `str.splitlines`
+pub fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
     let mut lines = Vec::new();
     let mut begin = 0;
     let mut chars = text.char_indices().peekable();
@@ -92,7 +93,7 @@ fn splitlines(text: &str, keep_ends: bool) -> Value {
     if begin < text.len() {
         lines.push(&text[begin..]);
     }
-    strings(lines)
+    lines
 }
 
 /// `str.partition` (from the left) and `str.rpartition`.
@@ -137,6 +138,21 @@ fn zero_fill(text: &str, width: i64) -> Result<Value, Error> {
     Ok(Value::from(format!("{sign}{padded}")))
 }
 
+/// `str.title`: a capital wherever a cased letter follows something else, apostrophes included.
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut inside = false;
+    for c in text.chars() {
+        if inside {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+        inside = c.is_uppercase() || c.is_lowercase();
+    }
+    out
+}
+
 fn string_method(text: &str, method: &str, args: &[Value]) -> Option<Result<Value, Error>> {
     let chars = |args| from_args::<(Option<&str>,)>(args);
     Some(match method {
@@ -158,7 +174,7 @@ fn string_method(text: &str, method: &str, args: &[Value]) -> Option<Result<Valu
                 let keep: Option<bool> =
                     keep.map_or_else(|| named.get("keepends"), |k| Ok(Some(k)))?;
                 named.assert_all_used()?;
-                Ok(splitlines(text, keep.unwrap_or(false)))
+                Ok(strings(lines(text, keep.unwrap_or(false))))
             })
         }
         "partition" | "rpartition" => from_args::<(&str,)>(args)
@@ -178,7 +194,7 @@ fn string_method(text: &str, method: &str, args: &[Value]) -> Option<Result<Valu
             Some(at) => Ok(Value::from(text[..at].chars().count())),
             None => Err(Error::new(ErrorKind::InvalidOperation, "substring not found")),
         }),
-        "casefold" => from_args::<()>(args).map(|()| Value::from(text.to_lowercase())),
+        "title" => from_args::<()>(args).map(|()| Value::from(title(text))),
         "swapcase" => from_args::<()>(args).map(|()| {
             let swap = |c: char| -> String {
                 if c.is_uppercase() {

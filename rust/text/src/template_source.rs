@@ -1,22 +1,49 @@
 //! What transformers' environment accepts in a template's source and minijinja does not.
 
-/// Where the scan stands inside a tag.
-fn skip_tag(source: &str, mut at: usize, close: &str) -> usize {
-    let bytes = source.as_bytes();
-    while at < bytes.len() {
-        match bytes[at] {
-            quote @ (b'"' | b'\'') => {
-                at += 1;
-                while at < bytes.len() && bytes[at] != quote {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
-                }
-                at += 1;
-            }
-            _ if source.as_bytes()[at..].starts_with(close.as_bytes()) => return at + close.len(),
-            _ => at += 1,
+/// Copies a tag from `at` to behind `close`, with its string literals as minijinja reads them.
+/// Returns where the copy ended.
+fn copy_tag(source: &str, mut at: usize, close: &str, out: &mut String) -> usize {
+    let mut quote = None;
+    while let Some(c) = source[at..].chars().next() {
+        if quote.is_none() && source[at..].starts_with(close) {
+            out.push_str(close);
+            return at + close.len();
         }
+        match (quote, c) {
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), '\\') => {
+                at += copy_escape(&source[at..], out);
+                continue;
+            }
+            _ => {}
+        }
+        out.push(c);
+        at += c.len_utf8();
     }
-    bytes.len()
+    at
+}
+
+/// Writes the escape sequence that `text` begins with so that minijinja reads what Python does,
+/// which knows some that minijinja does not, and no `\/`. Returns its length.
+fn copy_escape(text: &str, out: &mut String) -> usize {
+    let Some(c) = text[1..].chars().next() else {
+        out.push('\\');
+        return 1;
+    };
+    let code = text.get(2..10).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    match (c, code.and_then(char::from_u32)) {
+        ('U', Some(named)) => {
+            out.push(named);
+            return 10;
+        }
+        ('/', _) => out.push_str("\\\\/"),
+        ('a', _) => out.push_str("\\x07"),
+        ('v', _) => out.push_str("\\x0b"),
+        ('\n', _) => {}
+        _ => out.extend(['\\', c]),
+    }
+    1 + c.len_utf8()
 }
 
 /// The tag's first word and where it stands in `source`; `at` is just behind `{%`.
@@ -36,35 +63,41 @@ fn tag_name(source: &str, at: usize) -> (usize, &str) {
 pub fn prepare(source: &str) -> String {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
-    let mut copied = 0;
     let mut at = 0;
     while let Some(brace) = source[at..].find('{').map(|found| at + found) {
         let inside = brace + 2;
-        match source.as_bytes().get(brace + 1) {
+        let kind = source.as_bytes().get(brace + 1);
+        out.push_str(&source[at..=brace]);
+        at = brace + 1;
+        match kind {
             Some(b'#') => {
-                at = source[inside..].find("#}").map_or(source.len(), |end| inside + end + 2)
+                let end = source[inside..].find("#}").map_or(source.len(), |end| inside + end + 2);
+                out.push_str(&source[at..end]);
+                at = end;
             }
-            Some(b'{') => at = skip_tag(&source, inside, "}}"),
+            Some(b'{') => {
+                out.push('{');
+                at = copy_tag(&source, inside, "}}", &mut out);
+            }
             Some(b'%') => {
                 let (begin, name) = tag_name(&source, inside);
-                let replacement = match name {
+                out.push_str(&source[at..begin]);
+                out.push_str(match name {
                     "generation" => "with",
                     "endgeneration" => "endwith",
                     _ => name,
-                };
-                out.push_str(&source[copied..begin]);
-                out.push_str(replacement);
-                copied = begin + name.len();
-                let raw = name == "raw";
-                at = skip_tag(&source, copied, "%}");
-                if raw {
-                    at = raw_end(&source, at);
+                });
+                at = copy_tag(&source, begin + name.len(), "%}", &mut out);
+                if name == "raw" {
+                    let end = raw_end(&source, at);
+                    out.push_str(&source[at..end]);
+                    at = end;
                 }
             }
-            _ => at = brace + 1,
+            _ => {}
         }
     }
-    out.push_str(&source[copied..]);
+    out.push_str(&source[at..]);
     out
 }
 
@@ -100,7 +133,7 @@ mod tests {
             "{% set x = '%}{% generation %}' %}",
             "{% generations %}",
             "{ % generation % }",
-            "{{ \"\\\"{% generation %}\" }}",
+            "{{ \"\\\"{% generation %}\\n\\x41\\q\" }}",
             "{%",
             "{{ '",
             "{#",
@@ -110,6 +143,15 @@ mod tests {
         ] {
             assert_eq!(prepare(same), same);
         }
+    }
+
+    #[test]
+    fn escapes_mean_what_python_reads() {
+        assert_eq!(
+            prepare(r"{{ '\/\a\v\U0001F600\U00zz' }} '\/'"),
+            r"{{ '\\/\x07\x0b😀\U00zz' }} '\/'"
+        );
+        assert_eq!(prepare("{% set x = 'a\\\nb' %}{{ 'é\\"), "{% set x = 'ab' %}{{ 'é\\");
     }
 
     #[test]

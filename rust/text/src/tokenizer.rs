@@ -112,15 +112,9 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// What `id` stands for; an id outside the vocabulary is an error.
-    pub fn role(&self, id: u32) -> Result<Role> {
-        self.roles.get(id as usize).copied().ok_or_else(|| {
-            Error::invalid(format!(
-                "token id {} is not in the vocabulary of {}",
-                id as i32,
-                self.roles.len()
-            ))
-        })
+    /// What `id` stands for; None outside the vocabulary.
+    pub fn role(&self, id: u32) -> Option<Role> {
+        self.roles.get(id as usize).copied()
     }
 
     /// The bytes of each id, where the decoder is byte-level.
@@ -136,8 +130,12 @@ impl Tokenizer {
     }
 
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
-        for id in ids {
-            self.role(*id)?;
+        if let Some(id) = ids.iter().find(|id| self.role(**id).is_none()) {
+            return Err(Error::invalid(format!(
+                "token id {} is not in the vocabulary of {}",
+                *id as i32,
+                self.roles.len()
+            )));
         }
         self.inner
             .decode(ids, skip_special_tokens)

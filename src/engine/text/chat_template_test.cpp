@@ -1,7 +1,15 @@
 #include "engine/text/chat_template.h"
 
+#include <boost/json/parse.hpp>
+#include <boost/json/value.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <chrono>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <optional>
 
 namespace mlxs::engine {
 namespace {
@@ -19,6 +27,75 @@ constexpr std::string_view kChatMl =
 
 std::unique_ptr<ChatTemplate> compile(std::string_view source) {
   return ChatTemplate::compile(std::string{source}, "<s>", "</s>").value();
+}
+
+boost::json::value golden(const std::string& name) {
+  std::ifstream file{MLXS_SOURCE_DIR "/tests/golden/text/" + name};
+  return boost::json::parse(
+      std::string{std::istreambuf_iterator<char>{file}, std::istreambuf_iterator<char>{}});
+}
+
+/// A string, or empty for null.
+std::string_view text_of(const boost::json::value& value) {
+  return value.is_null() ? std::string_view{} : std::string_view{value.as_string()};
+}
+
+/// The golden file's account of a rendering: {"text": ...}, or {"error": words or null}. Empty when
+/// `result` agrees, else both. Words are compared where the template itself chose them.
+std::string difference(const boost::json::value& expected, const Result<std::string>& result) {
+  const auto* text = expected.as_object().if_contains("text");
+  const std::string got = result ? *result : "(error) " + result.error().message;
+  if (text) {
+    const std::string wanted{text->as_string()};
+    return result && got == wanted ? "" : "wanted: " + wanted + "\n   got: " + got;
+  }
+  const std::string_view words = text_of(expected.at("error"));
+  if (!result && (words.empty() || result.error().message == words)) return "";
+  return "wanted an error: " + std::string{words} + "\n   got: " + got;
+}
+
+// R: rendered chat templates equal transformers' (tools with their key order, system, multi-turn).
+TEST(ChatTemplateGolden, TemplatesRenderAsInTransformers) {
+  const auto file = golden("templates.json");
+  const auto& conversations = file.at("conversations").as_array();
+
+  for (const auto& [name, source] : file.at("templates").as_object()) {
+    const auto chat_template =
+        ChatTemplate::compile(std::string{source.as_string()}, "<s>", "</s>").value();
+    const auto& results = file.at("results").at(name).as_array();
+    ASSERT_EQ(results.size(), conversations.size());
+    for (std::size_t index = 0; index < results.size(); ++index) {
+      const auto& conversation = conversations[index];
+      for (const bool prompt : {false, true}) {
+        const auto text = chat_template->render(
+            {.messages_json = text_of(conversation.at("messages")),
+             .tools_json = text_of(conversation.at("tools")),
+             .arguments_json = text_of(conversation.at("arguments")),
+             .add_generation_prompt = prompt,
+             .now = std::chrono::sys_seconds{std::chrono::seconds{file.at("now").as_int64()}}});
+        EXPECT_EQ(difference(results[index].at(prompt ? 1 : 0), text), "")
+            << name << ", " << conversation.at("label") << (prompt ? ", with prompt" : "");
+      }
+    }
+  }
+}
+
+TEST(ChatTemplateGolden, ExpressionsRenderAsInTransformers) {
+  const auto file = golden("expressions.json");
+
+  for (const auto& expression : file.at("cases").as_array()) {
+    const std::string source{expression.at("source").as_string()};
+    const auto chat_template = ChatTemplate::compile(source, "<s>", "</s>");
+    const auto text = chat_template
+                          ? (*chat_template)
+                                ->render({.messages_json = text_of(file.at("messages")),
+                                          .tools_json = text_of(file.at("tools")),
+                                          .arguments_json = text_of(file.at("arguments")),
+                                          .now = std::chrono::sys_seconds{std::chrono::seconds{
+                                              file.at("now").as_int64()}}})
+                          : Result<std::string>{chat_template.error()};
+    EXPECT_EQ(difference(expression, text), "") << source;
+  }
 }
 
 TEST(ChatTemplate, RendersMessagesAndPrompt) {

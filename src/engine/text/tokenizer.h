@@ -72,6 +72,7 @@ class StreamDecoder {
   StreamDecoder(StreamDecoder&&) noexcept;
   StreamDecoder& operator=(StreamDecoder&&) noexcept;
 
+  /// An id outside the vocabulary adds nothing: a model's output may be wider than that.
   [[nodiscard]] Result<std::string> push(TokenId id);
   /// What is still withheld.
   [[nodiscard]] Result<std::string> finish();
