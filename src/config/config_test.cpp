@@ -92,6 +92,8 @@ TEST(Config, UnknownKeysAreErrorsWithTheNearestKey) {
             "test.yaml:2: limits.body_byte: unknown key; did you mean body_bytes?");
   EXPECT_EQ(error_of("models:\n  - id: m\n    source: s\n    batch: { sequences: 1 }\n"),
             "test.yaml:4: models[0].batch.sequences: unknown key; did you mean max_sequences?");
+  EXPECT_EQ(error_of("models: [ { id: x, sourcee: y } ]"),
+            "test.yaml:1: models[0].sourcee: unknown key; did you mean source?");
   EXPECT_EQ(error_of("qqqqqqqq: 1\n"), "test.yaml:1: qqqqqqqq: unknown key");
 }
 

@@ -47,7 +47,7 @@ class Reader {
     if (node != nullptr) {
       error_ = read_into(*node, join(key), object_.*member, rule);
     } else if constexpr (std::is_same_v<Rule, Text>) {
-      if (rule.required) error_ = wrong(*node_, join(key), "is missing");
+      if (rule.required) missing(key, "is missing");
     }
   }
 
@@ -105,7 +105,7 @@ class Reader {
     }
     if (error_) return;
     if (object_.native() && object_.source.empty())
-      error_ = wrong(*node_, join("source"), "is missing (or give `workers` as a list of URLs)");
+      missing("source", "is missing (or give `workers` as a list of URLs)");
     if (!object_.native() && !object_.source.empty())
       error_ = wrong(*node_->find("source"),
                      join("source"),
@@ -129,13 +129,14 @@ class Reader {
     const Node* node = take("kind");
     if (error_) return;
     if (node == nullptr) {
-      error_ = wrong(*node_, join("kind"), "is missing: expected url");
+      missing("kind", "is missing: expected url");
     } else if (node->kind != Node::Kind::kScalar || node->text != "url") {
       error_ = wrong(*node, join("kind"), "expected url");
     }
   }
 
-  /// After the description: whatever was not asked for is unknown.
+  /// After the description: whatever was not asked for is unknown. Only then comes what is missing,
+  /// since it is often there, misspelled.
   void finish() {
     if (error_) return;
     for (const Node::Entry& entry : node_->entries) {
@@ -143,6 +144,7 @@ class Reader {
       error_ = unknown_key(entry, join(entry.key), known_);
       return;
     }
+    error_ = missing_;
   }
 
  private:
@@ -181,6 +183,10 @@ class Reader {
       read_item(node->items[i], join(key) + "[" + std::to_string(i) + "]");
   }
 
+  void missing(std::string_view key, std::string_view what) {
+    if (!missing_) missing_ = wrong(*node_, join(key), what);
+  }
+
   const Node* take(std::string_view key) {
     known_.emplace_back(key);
     return error_ ? nullptr : node_->find(key);
@@ -194,6 +200,7 @@ class Reader {
   const Node* node_;
   std::string path_;
   Wrong& error_;
+  Wrong missing_;
   std::vector<std::string> known_;
 };
 
