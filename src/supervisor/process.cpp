@@ -10,7 +10,9 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
+#include <system_error>
 
 extern char** environ;  // NOLINT(readability-identifier-naming): named by POSIX
 
@@ -105,6 +107,15 @@ Result<Pipe> make_socket_pair() {
   if (!set_close_on_exec(fds[0]) || !set_close_on_exec(fds[1]))
     return io_error("cannot set up a socket pair", errno);
   return pair;
+}
+
+void keep_descriptors_to_ourselves() {
+  // The folder of our own descriptors, on Linux and macOS.
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator{"/dev/fd", error}) {
+    const int fd = std::atoi(entry.path().filename().c_str());
+    if (fd > STDERR_FILENO) set_close_on_exec(fd);
+  }
 }
 
 std::string describe_exit(int status) {

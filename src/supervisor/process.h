@@ -34,6 +34,10 @@ struct Pipe {
 [[nodiscard]] Result<Pipe> make_pipe();
 [[nodiscard]] Result<Pipe> make_socket_pair();
 
+/// Marks every descriptor above stderr close-on-exec: whoever started us may have left some open,
+/// and children are to have only what they are given.
+void keep_descriptors_to_ourselves();
+
 /// A wait status in words: "exit code 3", "signal 9 (Killed)".
 [[nodiscard]] std::string describe_exit(int status);
 

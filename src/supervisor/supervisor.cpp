@@ -9,6 +9,7 @@
 #include "supervisor/fd.h"
 #include "supervisor/fleet.h"
 #include "supervisor/gateway_process.h"
+#include "supervisor/process.h"
 #include "supervisor/runtime_dir.h"
 
 #include <boost/asio/io_context.hpp>
@@ -285,6 +286,7 @@ int run(const Options& options) {
   log_init("supervisor", config->log.level);
   // A reader of our output that goes away must not end the server.
   std::signal(SIGPIPE, SIG_IGN);
+  keep_descriptors_to_ourselves();
   for (const std::filesystem::path& program : {options.program, options.worker_program}) {
     if (::access(program.c_str(), X_OK) != 0)
       return refuse(fail(ErrorCode::kIo, program.string() + " is missing or not executable"));
