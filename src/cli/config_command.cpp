@@ -1,0 +1,71 @@
+#include "cli/commands.h"
+#include "config/config.h"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+
+namespace mlxs::cli {
+namespace {
+
+/// Loads what `options` name and gives it to `then`.
+template <class F>
+int with_config(const ConfigOptions& options, const F& then) {
+  const std::filesystem::path file = find_config(options);
+  if (file.empty()) return 1;
+  const auto config = config::load(file, options.sets);
+  if (!config) {
+    std::fprintf(stderr, "mlx-serving: %s\n", config.error().message.c_str());
+    return 1;
+  }
+  then(file, *config);
+  return 0;
+}
+
+int show(const ConfigOptions& options, bool defaults) {
+  if (defaults) {
+    std::fputs(config::render_defaults().c_str(), stdout);
+    return 0;
+  }
+  return with_config(options, [](const auto& /*file*/, const config::Config& config) {
+    std::fputs(config::render(config).c_str(), stdout);
+  });
+}
+
+int check(const ConfigOptions& options) {
+  return with_config(options, [](const auto& file, const config::Config& config) {
+    std::printf("%s: ok, %zu model%s\n",
+                file.c_str(),
+                config.models.size(),
+                config.models.size() == 1 ? "" : "s");
+  });
+}
+
+}  // namespace
+
+void add_config(CLI::App& app, Action& action) {
+  CLI::App* const command =
+      app.add_subcommand("config", "Show or check a configuration without serving it");
+  command->require_subcommand(1);
+
+  auto show_options = std::make_shared<ConfigOptions>();
+  auto defaults = std::make_shared<bool>(false);
+  CLI::App* const show_command =
+      command->add_subcommand("show", "Print the configuration that `serve` would use");
+  add_config_options(*show_command, *show_options);
+  show_command->add_flag("--defaults", *defaults, "Print every key with its default instead");
+  show_command->callback([show_options, defaults, &action] {
+    action = [show_options, defaults] { return show(*show_options, *defaults); };
+  });
+
+  auto check_options = std::make_shared<ConfigOptions>();
+  CLI::App* const check_command =
+      command->add_subcommand("check", "Say whether a configuration is right, and where it is not");
+  add_config_options(*check_command, *check_options);
+  check_command->callback(
+      [check_options, &action] { action = [check_options] { return check(*check_options); }; });
+}
+
+}  // namespace mlxs::cli
