@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 namespace mlxs::engine {
@@ -26,6 +27,17 @@ inline float exp_lane(float x) {
   const auto exponent = static_cast<std::uint32_t>(static_cast<std::int32_t>(n) + 127) << 23;
   const float result = e * std::bit_cast<float>(exponent);
   return x < kLowest ? 0.0f : result;
+}
+
+double sum(std::span<const float> values) {
+  std::array<float, kLanes> sums{};
+  std::size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes)
+    for (std::size_t j = 0; j < kLanes; ++j) sums[j] += values[i + j];
+  for (; i < values.size(); ++i) sums[0] += values[i];
+  double total = 0;
+  for (const float lane : sums) total += lane;
+  return total;
 }
 
 }  // namespace
@@ -62,13 +74,16 @@ RowBest find_best(std::span<const float> logits) {
   return best;
 }
 
-bool any_above(std::span<const float> values, float threshold) {
+bool any_within(std::span<const float> values, float low, float high) {
   std::uint32_t any = 0;
   if (values.size() == kLanes) {
+    const float* lanes = values.data();
     for (std::size_t j = 0; j < kLanes; ++j)
-      any |= static_cast<std::uint32_t>(values[j] > threshold);
+      any |=
+          static_cast<std::uint32_t>(lanes[j] >= low) & static_cast<std::uint32_t>(lanes[j] < high);
   } else {
-    for (const float value : values) any |= static_cast<std::uint32_t>(value > threshold);
+    for (const float value : values)
+      any |= static_cast<std::uint32_t>(value >= low && value < high);
   }
   return any != 0;
 }
@@ -80,14 +95,42 @@ double weigh(std::span<const float> logits, float best, float scale, std::span<f
   const float* from = logits.data();
   float* to = weights.data();
   for (std::size_t i = 0; i < size; ++i) to[i] = exp_lane((from[i] - best) * scale);
-  std::array<float, kLanes> sums{};
-  std::size_t i = 0;
-  for (; i + kLanes <= size; i += kLanes)
-    for (std::size_t j = 0; j < kLanes; ++j) sums[j] += to[i + j];
-  for (; i < size; ++i) sums[0] += to[i];
-  double sum = 0;
-  for (const float lane : sums) sum += lane;
-  return sum;
+  return sum(weights);
+}
+
+std::array<double, kThresholds> weight_above(std::span<const float> weights,
+                                             const std::array<float, kThresholds>& thresholds) {
+  // Written with vectors, since GCC vectorises no nest of loops as deep as this one. Four lanes and
+  // one accumulator a threshold are what fits into the sixteen registers of SSE2.
+  using Lanes = float __attribute__((vector_size(16)));
+  constexpr std::size_t kWidth = sizeof(Lanes) / sizeof(float);
+  std::array<double, kThresholds> above{};
+  for (std::size_t from = 0; from < weights.size(); from += kBlock) {
+    const float* block = weights.data() + from;
+    const std::size_t size = std::min(kBlock, weights.size() - from);
+    std::array<Lanes, kThresholds> sums{};
+    const auto add = [&](Lanes weight) {
+      for (std::size_t c = 0; c < kThresholds; ++c)
+        sums[c] += weight >= thresholds[c] ? weight : Lanes{};
+    };
+    std::size_t i = 0;
+    for (; i + kWidth <= size; i += kWidth) {
+      Lanes weight;
+      std::memcpy(&weight, block + i, sizeof weight);
+      add(weight);
+    }
+    for (; i < size; ++i) add(Lanes{block[i]});
+    for (std::size_t c = 0; c < kThresholds; ++c)
+      for (std::size_t j = 0; j < kWidth; ++j) above[c] += sums[c][j];
+  }
+  return above;
+}
+
+double cut(std::span<float> weights, float at_least) {
+  float* block = weights.data();
+  const std::size_t size = weights.size();
+  for (std::size_t i = 0; i < size; ++i) block[i] = block[i] >= at_least ? block[i] : 0.0f;
+  return sum(weights);
 }
 
 }  // namespace mlxs::engine

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <span>
 
@@ -18,8 +19,8 @@ struct RowBest {
 };
 [[nodiscard]] RowBest find_best(std::span<const float> logits);
 
-/// Whether any of at most kLanes values is above `threshold`.
-[[nodiscard]] bool any_above(std::span<const float> values, float threshold);
+/// Whether any of at most kLanes values is in [low, high).
+[[nodiscard]] bool any_within(std::span<const float> values, float low, float high);
 
 /// e^x for x in [-inf, 0] with a relative error below 2e-7; 0 below -87, e^0 is exactly 1.
 [[nodiscard]] float exp_negative(float x);
@@ -30,5 +31,13 @@ struct RowBest {
                            float best,
                            float scale,
                            std::span<float> weights);
+
+inline constexpr std::size_t kThresholds = 8;
+/// The sum of a row's weights at or above each threshold.
+[[nodiscard]] std::array<double, kThresholds> weight_above(
+    std::span<const float> weights, const std::array<float, kThresholds>& thresholds);
+
+/// Zeroes the weights below `at_least`, of at most kBlock tokens; returns the sum of the others.
+[[nodiscard]] double cut(std::span<float> weights, float at_least);
 
 }  // namespace mlxs::engine

@@ -4,6 +4,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -51,13 +52,40 @@ TEST(FindBest, TakesMinusInfinityUnlessThereIsNothingElse) {
   EXPECT_EQ(find_best(row).index, 700u);
 }
 
-TEST(AnyAbove, IsStrict) {
+TEST(AnyWithin, TakesItsLowerEndAndNotItsUpper) {
   std::vector<float> values(kLanes, 1.0f);
   for (const std::size_t size : {kLanes, kLanes - 3}) {
     const std::span<const float> part{values.data(), size};
-    EXPECT_FALSE(any_above(part, 1.0f));
-    EXPECT_TRUE(any_above(part, 0.5f));
+    EXPECT_TRUE(any_within(part, 1.0f, 2.0f));
+    EXPECT_FALSE(any_within(part, 0.0f, 1.0f));
+    EXPECT_FALSE(any_within(part, 1.5f, 2.0f));
   }
+  values[7] = 1.5f;
+  EXPECT_TRUE(any_within(values, 1.5f, 2.0f));
+}
+
+TEST(WeightAbove, SumsTheWeightsAtOrAboveEachThreshold) {
+  for (const std::size_t size : {std::size_t{3}, std::size_t{1030}}) {
+    std::vector<float> weights(size);
+    for (std::size_t i = 0; i < size; ++i) weights[i] = static_cast<float>(i % 9) / 8;
+    const std::array<float, kThresholds> thresholds{1.0f, 0.875f, 0.8f, 0.5f, 0.3f, 0.2f, 0.1f, 0};
+
+    const auto above = weight_above(weights, thresholds);
+
+    for (std::size_t c = 0; c < kThresholds; ++c) {
+      double expected = 0;
+      for (const float weight : weights) expected += weight >= thresholds[c] ? weight : 0;
+      EXPECT_NEAR(above[c], expected, 1e-6 * expected);
+    }
+  }
+}
+
+TEST(Cut, ZeroesWhatIsBelowAndSumsTheRest) {
+  std::vector<float> weights{0.5f, 0.25f, 1.0f, 0.125f};
+
+  EXPECT_EQ(cut(weights, 0.25f), 1.75);
+
+  EXPECT_EQ(weights, (std::vector<float>{0.5f, 0.25f, 1.0f, 0.0f}));
 }
 
 TEST(ExpNegative, IsWithinTwoUlpsOrSoOfTheRealOne) {

@@ -5,10 +5,16 @@
 #include "engine/sample/row.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
 namespace mlxs::engine {
+namespace {
+
+constexpr auto before = [](const auto& a, const auto& b) { return a.before(b); };
+
+}  // namespace
 
 Result<TokenId> Sampler::sample(std::span<const float> logits,
                                 const SamplingParams& params,
@@ -24,89 +30,132 @@ Result<TokenId> Sampler::sample(std::span<const float> logits,
   // Finite, so that the best one's 0 * scale stays 0 at the smallest temperature.
   const float scale = std::min(1.0f / params.temperature, std::numeric_limits<float>::max());
   const bool top_k = params.top_k > 0 && static_cast<std::size_t>(params.top_k) < logits.size();
-  const bool top_p = params.top_p < 1;
-  const bool min_p = params.min_p > 0;
+  return top_k ? sample_top_k(logits, params, best.value, scale, uniform)
+               : sample_row(logits, params, best.value, scale, uniform);
+}
 
+TokenId Sampler::sample_top_k(std::span<const float> logits,
+                              const SamplingParams& params,
+                              float best,
+                              float scale,
+                              double uniform) {
+  collect_top_k(logits, static_cast<std::size_t>(params.top_k));
   double weight = 0;
-  if (top_k) {
-    collect_top_k(logits, static_cast<std::size_t>(params.top_k));
-    for (Candidate& candidate : candidates_) {
-      candidate.weight = exp_negative((candidate.weight - best.value) * scale);
-      weight += candidate.weight;
-    }
-  } else {
-    weigh_row(logits, best.value, scale);
-    if (!top_p && !min_p) return draw_from_row(uniform);
-    weight = row_weight_;
-    // All that is lighter than this weighs less than (1 - top_p) together, so top_p cuts before it.
-    const double light = (1.0 - params.top_p) * weight / static_cast<double>(logits.size());
-    collect_heavy(top_p ? static_cast<float>(0.999 * light) : params.min_p);
+  for (Candidate& candidate : candidates_) {
+    candidate.weight = exp_negative((candidate.weight - best) * scale);
+    weight += candidate.weight;
   }
-  if (top_p) keep_top_p(params.top_p * weight);
-  if (min_p)
-    std::erase_if(candidates_, [&](const Candidate& c) { return c.weight < params.min_p; });
+  if (params.top_p < 1) {
+    const Candidate last = last_within(params.top_p * weight);
+    std::erase_if(candidates_, [&](const Candidate& c) { return last.before(c); });
+  }
+  std::erase_if(candidates_, [&](const Candidate& c) { return c.weight < params.min_p; });
   return draw_from_candidates(uniform);
 }
 
-void Sampler::collect_top_k(std::span<const float> logits, std::size_t k) {
-  candidates_.clear();
-  float threshold = -std::numeric_limits<float>::infinity();
-  for (std::size_t from = 0; from < logits.size(); from += kLanes) {
-    const auto lanes = logits.subspan(from, std::min(kLanes, logits.size() - from));
-    if (!any_above(lanes, threshold)) continue;
-    for (std::size_t j = 0; j < lanes.size(); ++j)
-      if (lanes[j] > threshold) candidates_.push_back({lanes[j], static_cast<TokenId>(from + j)});
-    if (candidates_.size() < 2 * k + kLanes) continue;
-    keep_top_k(k);
-    // Ids ascend, so whatever equals the k-th from here on ranks behind it.
-    threshold = std::min_element(candidates_.begin(), candidates_.end(), [](auto& a, auto& b) {
-                  return a.weight < b.weight;
-                })->weight;
-  }
-  if (candidates_.size() > k) keep_top_k(k);
+TokenId Sampler::sample_row(std::span<const float> logits,
+                            const SamplingParams& params,
+                            float best,
+                            float scale,
+                            double uniform) {
+  weights_.resize(logits.size());
+  sum_row([&](std::size_t from, std::span<float> block) {
+    return weigh(logits.subspan(from, block.size()), best, scale, block);
+  });
+  float at_least = params.min_p;
+  if (params.top_p < 1) at_least = std::max(at_least, cut_row_to(params.top_p * row_weight_));
+  if (at_least > 0)
+    sum_row([&](std::size_t, std::span<float> block) { return cut(block, at_least); });
+  return draw_from_row(uniform);
 }
 
-void Sampler::weigh_row(std::span<const float> logits, float best, float scale) {
-  weights_.resize(logits.size());
+void Sampler::sum_row(auto&& sum_block) {
   block_weights_.clear();
   row_weight_ = 0;
-  for (std::size_t from = 0; from < logits.size(); from += kBlock) {
-    const std::size_t size = std::min(kBlock, logits.size() - from);
-    block_weights_.push_back(
-        weigh(logits.subspan(from, size), best, scale, {weights_.data() + from, size}));
+  for (std::size_t from = 0; from < weights_.size(); from += kBlock) {
+    const std::size_t size = std::min(kBlock, weights_.size() - from);
+    block_weights_.push_back(sum_block(from, std::span{weights_}.subspan(from, size)));
     row_weight_ += block_weights_.back();
   }
 }
 
-void Sampler::collect_heavy(float at_least) {
+void Sampler::collect_top_k(std::span<const float> logits, std::size_t k) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   candidates_.clear();
-  // Just below, since any_above is strict.
-  const float below = std::nextafter(at_least, -1.0f);
+  float at_least = std::numeric_limits<float>::lowest();  // masked tokens stay out
+  for (std::size_t from = 0; from < logits.size(); from += kLanes) {
+    const auto lanes = logits.subspan(from, std::min(kLanes, logits.size() - from));
+    if (!any_within(lanes, at_least, kInfinity)) continue;
+    for (std::size_t j = 0; j < lanes.size(); ++j)
+      if (lanes[j] >= at_least) candidates_.push_back({lanes[j], static_cast<TokenId>(from + j)});
+    if (candidates_.size() < 2 * k + kLanes) continue;
+    cut_candidates_to(k);
+    // Ids ascend, so whatever equals the k-th from here on ranks behind it.
+    const auto kth = std::ranges::min_element(candidates_, {}, &Candidate::weight);
+    at_least = std::nextafter(kth->weight, kInfinity);
+  }
+  if (candidates_.size() > k) cut_candidates_to(k);
+}
+
+/// The least weight that stays when the most probable tokens up to `mass` do. Zeroes those of this
+/// weight that don't, so that cutting the row at it is exact.
+float Sampler::cut_row_to(double mass) {
+  // The cut lies in [low, high): what is lighter than low weighs less than the rest altogether.
+  const double rest = std::max(0.0, row_weight_ - mass);
+  float low = static_cast<float>(0.999 * rest / static_cast<double>(weights_.size()));
+  low = std::max(low, std::numeric_limits<float>::min());
+  float high = std::nextafter(1.0f, 2.0f);
+  double above_high = 0;
+  double between = row_weight_;  // weight in [low, high)
+  constexpr double kFew = 256;
+  constexpr int kPassesMax = 3;
+  for (int pass = 0; pass < kPassesMax && between / low > kFew; ++pass) {
+    const float ratio = std::pow(low / high, 1.0f / static_cast<float>(kThresholds));
+    std::array<float, kThresholds> thresholds;
+    for (std::size_t c = 0; c < kThresholds; ++c)
+      thresholds[c] = high * std::pow(ratio, static_cast<float>(c + 1));
+    thresholds.back() = low;
+    const auto above = weight_above(weights_, thresholds);
+    const auto cut = std::ranges::find_if(above, [&](double weight) { return weight >= mass; });
+    const auto c = std::min(static_cast<std::size_t>(cut - above.begin()), kThresholds - 1);
+    low = thresholds[c];
+    if (c > 0) {
+      high = thresholds[c - 1];
+      above_high = above[c - 1];
+    }
+    between = above[c] - above_high;
+  }
+
+  candidates_.clear();
   const std::span<const float> weights{weights_};
   for (std::size_t from = 0; from < weights.size(); from += kLanes) {
     const auto lanes = weights.subspan(from, std::min(kLanes, weights.size() - from));
-    if (!any_above(lanes, below)) continue;
+    if (!any_within(lanes, low, high)) continue;
     for (std::size_t j = 0; j < lanes.size(); ++j)
-      if (lanes[j] >= at_least) candidates_.push_back({lanes[j], static_cast<TokenId>(from + j)});
+      if (lanes[j] >= low && lanes[j] < high)
+        candidates_.push_back({lanes[j], static_cast<TokenId>(from + j)});
   }
+  if (candidates_.empty()) return high;  // rounding: what is above is all there is
+  const Candidate last = last_within(mass - above_high);
+  for (const Candidate& candidate : candidates_)
+    if (candidate.weight == last.weight && candidate.id > last.id)
+      weights_[static_cast<std::size_t>(candidate.id)] = 0;
+  return last.weight;
 }
 
-void Sampler::keep_top_k(std::size_t k) {
+void Sampler::cut_candidates_to(std::size_t k) {
   scratch_ = candidates_;
   const auto kth = scratch_.begin() + static_cast<std::ptrdiff_t>(k - 1);
-  std::nth_element(scratch_.begin(), kth, scratch_.end(), [](const auto& a, const auto& b) {
-    return a.before(b);
-  });
-  keep_up_to(*kth);
+  std::nth_element(scratch_.begin(), kth, scratch_.end(), before);
+  std::erase_if(candidates_, [last = *kth](const Candidate& c) { return last.before(c); });
 }
 
-void Sampler::keep_top_p(double mass) {
-  // Quickselect by weight instead of by rank: finds the candidate at which the running weight, the
-  // most probable first, reaches `mass`.
+/// The candidate at which the running weight, the most probable first, reaches `mass`.
+Sampler::Candidate Sampler::last_within(double mass) {
+  // Quickselect, by weight instead of by rank.
   scratch_ = candidates_;
   auto low = scratch_.begin();
   auto high = scratch_.end();
-  const auto before = [](const Candidate& a, const Candidate& b) { return a.before(b); };
   constexpr std::ptrdiff_t kSortBelow = 32;
   while (high - low > kSortBelow) {
     const auto middle = low + (high - low) / 2;
@@ -125,13 +174,9 @@ void Sampler::keep_top_p(double mass) {
     }
   }
   std::sort(low, high, before);
-  // Rounding may leave a rest that nothing reaches; then all of them stay.
-  while (low != high && mass > low->weight) mass -= (low++)->weight;
-  if (low != scratch_.end()) keep_up_to(*low);
-}
-
-void Sampler::keep_up_to(Candidate last) {
-  std::erase_if(candidates_, [&](const Candidate& candidate) { return last.before(candidate); });
+  // Rounding may leave a rest that nothing reaches; then the last of all is the one.
+  while (low + 1 < high && mass > low->weight) mass -= (low++)->weight;
+  return *low;
 }
 
 TokenId Sampler::draw_from_row(double uniform) const {

@@ -19,7 +19,7 @@ namespace mlxs::engine {
 ///   top_p  keeps the fewest most probable whose share of what is left reaches top_p, at least one;
 ///   min_p  keeps those at least min_p times as probable as the best.
 /// Among equally probable ones the lower id counts as more probable, so filters are exact.
-/// Nothing sorts the whole row: thresholds select candidates, quickselect cuts them.
+/// Nothing sorts the row: vectorised passes over thresholds narrow a cut down to few candidates.
 class Sampler {
  public:
   /// Draws the token at `position` from `logits`, one row [vocab_size], not empty. -inf marks a
@@ -38,12 +38,21 @@ class Sampler {
     }
   };
 
+  [[nodiscard]] TokenId sample_top_k(std::span<const float> logits,
+                                     const SamplingParams& params,
+                                     float best,
+                                     float scale,
+                                     double uniform);
+  [[nodiscard]] TokenId sample_row(std::span<const float> logits,
+                                   const SamplingParams& params,
+                                   float best,
+                                   float scale,
+                                   double uniform);
   void collect_top_k(std::span<const float> logits, std::size_t k);
-  void weigh_row(std::span<const float> logits, float best, float scale);
-  void collect_heavy(float at_least);
-  void keep_top_k(std::size_t k);
-  void keep_top_p(double mass);
-  void keep_up_to(Candidate last);
+  void cut_candidates_to(std::size_t k);
+  [[nodiscard]] Candidate last_within(double mass);
+  [[nodiscard]] float cut_row_to(double mass);
+  void sum_row(auto&& sum_block);
   [[nodiscard]] TokenId draw_from_row(double uniform) const;
   [[nodiscard]] TokenId draw_from_candidates(double uniform) const;
 
