@@ -222,6 +222,11 @@ asio::awaitable<Result<ResponseHead>> ClientConnection::Impl::send(Self self,
                                                                    const Request& request,
                                                                    TimePoint deadline) {
   if (self->closed) co_return self->error_of(End::kClosed, "sending to");
+  if (!self->body_done) {
+    co_return fail(ErrorCode::kIo,
+                   fmt::format("[http] sending to {}: the last answer was not read to its end",
+                               self->address.to_string()));
+  }
   self->body_done = false;
   const bool head_only = request.method == "HEAD";
   const std::string host =

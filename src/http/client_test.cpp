@@ -91,6 +91,7 @@ TEST(Client, IsReusableOnceTheBodyIsRead) {
   for (int i = 0; i < 10; ++i) {
     ASSERT_TRUE(run(loop, connection.send(request, soon())));
     EXPECT_FALSE(connection.reusable());
+    EXPECT_FALSE(run(loop, connection.send(request, soon()))) << "would read the other's answer";
     ASSERT_TRUE(run(loop, connection.read_all(100'000, soon())));
     EXPECT_TRUE(connection.reusable());
   }

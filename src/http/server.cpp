@@ -154,7 +154,8 @@ ServerStats Server::stats() const {
   return {state.connections_accepted.load(std::memory_order_relaxed),
           state.connections_open.load(std::memory_order_relaxed),
           state.connections_refused.load(std::memory_order_relaxed),
-          state.requests.load(std::memory_order_relaxed)};
+          state.requests.load(std::memory_order_relaxed),
+          state.requests_rejected.load(std::memory_order_relaxed)};
 }
 
 }  // namespace mlxs::http

@@ -26,6 +26,8 @@ class Exchange {
   [[nodiscard]] virtual const Request& request() const = 0;
 
   /// Sends a whole answer. An error means that the client is gone or too slow.
+  /// Pass a named Response: GCC 12 destroys an aggregate written inside a co_await expression
+  /// twice.
   virtual boost::asio::awaitable<Result<void>> send(Response response) = 0;
 
   /// Sends status and headers of a chunked answer (HTTP/1.0 clients: until close).
@@ -37,8 +39,10 @@ class Exchange {
   virtual boost::asio::awaitable<Result<void>> finish() = 0;
 
   /// Calls `callback` once, on this loop, if the client closes or resets the connection while the
-  /// handler runs, also while it awaits something else. At once if that has happened already.
-  /// Replaces an earlier callback; an empty one removes it.
+  /// handler runs, also while it awaits something else; on the loop's next turn if that has
+  /// happened already. A client that has only closed its sending side counts as gone, too; `send`
+  /// still reaches it, `write` does not. With the client's next request already received, its
+  /// leaving shows only in a failed write. Replaces an earlier callback; an empty one removes it.
   virtual void on_client_gone(std::function<void()> callback) = 0;
   [[nodiscard]] virtual bool client_gone() const = 0;
 
@@ -59,7 +63,8 @@ struct ServerStats {
   std::uint64_t connections_accepted = 0;
   std::uint64_t connections_open = 0;
   std::uint64_t connections_refused = 0;  ///< Over a cap.
-  std::uint64_t requests = 0;
+  std::uint64_t requests = 0;             ///< Whose head was complete and well formed.
+  std::uint64_t requests_rejected = 0;    ///< Malformed, over a limit or too slow: no handler ran.
 };
 
 /// HTTP/1.1 server on one event loop. Several servers, one a loop, may share one listening

@@ -56,6 +56,8 @@ TEST(Limits, HeadFieldsAreBounded) {
   TestServer server{count_body, {.head_fields_max = 3}};
 
   EXPECT_EQ(status_of(refused(server, get("a: 1\r\nb: 2\r\nc: 3\r\n"))), 431);
+  EXPECT_EQ(server.stats().requests_rejected, 1U);
+  EXPECT_EQ(server.stats().requests, 0U);
 }
 
 TEST(Limits, TargetIsBounded) {

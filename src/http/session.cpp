@@ -68,7 +68,7 @@ asio::awaitable<void> Session::run(std::shared_ptr<Session> self) {
     } else {
       Rejection full{
           fail(ErrorCode::kUnavailable, "[http] expected fewer connections: the limit is reached")};
-      co_await self->reject(std::move(full));
+      co_await self->tell(std::move(full));
       co_await self->linger();
     }
   } catch (const std::exception& e) {
@@ -99,12 +99,14 @@ asio::awaitable<void> Session::serve() {
       request_.body = std::move(parser.body());
       co_await answer();
     } else if (end.rejection) {
-      co_await reject(std::move(*end.rejection));
+      state_->requests_rejected.fetch_add(1, std::memory_order_relaxed);
+      co_await tell(std::move(*end.rejection));
     }
     if (std::exchange(counted_, false)) --state_->active;
     const bool answered = end.complete || end.rejection;
     if (!answered || phase_ == Phase::kCut) co_return;
     if (!stays()) break;
+    request_ = {};
     if (in_.capacity() > kKeptBytes && in_.empty()) in_ = {};
     co_await be_fair();
   }
@@ -255,7 +257,6 @@ void Session::count() {
 void Session::begin_exchange(RequestParser& parser) {
   state_->requests.fetch_add(1, std::memory_order_relaxed);
   ++exchange_;
-  request_ = {};
   request_.method = std::move(parser.method());
   request_.target = std::move(parser.target());
   request_.headers = std::move(parser.headers());
@@ -424,7 +425,7 @@ void Session::abort_connection() {
   stream_->socket().set_option(asio::socket_base::linger{true, 0}, ignored);
 }
 
-asio::awaitable<void> Session::reject(Rejection rejection) {
+asio::awaitable<void> Session::tell(Rejection rejection) {
   Response response = state_->render_error(rejection.error);
   if (rejection.status != 0) response.status = rejection.status;
   phase_ = Phase::kUnanswered;

@@ -33,6 +33,7 @@ struct ServerState {
   std::atomic<std::uint64_t> connections_open{0};
   std::atomic<std::uint64_t> connections_refused{0};
   std::atomic<std::uint64_t> requests{0};
+  std::atomic<std::uint64_t> requests_rejected{0};
 };
 
 /// One accepted connection: reads a request, has it answered, and again until either side ends it.
@@ -82,7 +83,8 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
   /// Adds at least one byte to `in_`, with the progress that `Limits::body_stall` asks for.
   boost::asio::awaitable<Stream::End> read_body_bytes();
   boost::asio::awaitable<void> answer();
-  boost::asio::awaitable<void> reject(Rejection rejection);
+  /// Sends the answer of a rejection, after which the connection ends.
+  boost::asio::awaitable<void> tell(Rejection rejection);
   boost::asio::awaitable<void> linger();
   boost::asio::awaitable<Result<void>> put(Stream::Buffers buffers);
   boost::asio::awaitable<void> be_fair();
