@@ -1,0 +1,47 @@
+#pragma once
+
+#include "base/result.h"
+#include "engine/detokenizer.h"
+#include "engine/runner.h"
+#include "engine/types.h"
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mlxs::worker {
+
+/// The text side of a model: tokenizer and chat template behind one seam, so that the worker runs
+/// in tests without either. Immutable; any thread.
+class Codec {
+ public:
+  using TokenIds = std::vector<engine::TokenId>;
+
+  virtual ~Codec() = default;
+  /// See engine::Tokenizer.
+  [[nodiscard]] virtual Result<TokenIds> encode(std::string_view text, bool add_special) const = 0;
+  [[nodiscard]] virtual Result<std::string> decode(std::span<const engine::TokenId> ids) const = 0;
+  /// The prompt of a chat; see engine::ChatTemplate. kInvalidRequest (param "messages") when the
+  /// model has no template or the template refuses the messages.
+  [[nodiscard]] virtual Result<std::string> render_chat(std::string_view messages_json,
+                                                        std::string_view tools_json,
+                                                        std::string_view arguments_json) const = 0;
+  [[nodiscard]] virtual std::unique_ptr<engine::Detokenizer> detokenizer() const = 0;
+  [[nodiscard]] virtual std::string tokenizer_digest() const = 0;
+  [[nodiscard]] virtual std::string template_digest() const = 0;  ///< Empty if there is none.
+};
+
+/// Fraction of a load that is done, in [0, 1]. Any thread.
+using LoadProgress = std::function<void(double)>;
+
+/// How a worker gets its model. Called once each, codec first, on threads of the worker's choice.
+struct ModelLoader {
+  std::function<Result<std::unique_ptr<Codec>>()> load_codec;
+  /// On the thread that becomes the engine's.
+  std::function<Result<std::unique_ptr<engine::Runner>>(const LoadProgress&)> load_runner;
+};
+
+}  // namespace mlxs::worker

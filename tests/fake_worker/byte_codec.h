@@ -1,0 +1,13 @@
+#pragma once
+
+#include "worker/codec.h"
+
+#include <memory>
+
+namespace mlxs::fake {
+
+/// Bytes as tokens. With `add_special` a text begins with token 1 (byte 0x01), as if it were a
+/// beginning-of-text token.
+[[nodiscard]] std::unique_ptr<worker::Codec> make_byte_codec(bool has_template);
+
+}  // namespace mlxs::fake
