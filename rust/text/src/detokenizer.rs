@@ -4,45 +4,60 @@ use crate::error::Result;
 use crate::tokenizer::{Role, Tokenizer};
 use std::sync::Arc;
 
-/// How many ids the slow path withholds while their text ends in a character that may still be
-/// incomplete. Byte-fallback vocabularies spell a character in at most 4 ids and decide over a run
-/// of such ids as a whole, so a run longer than this may come out as U+FFFD in other places than
-/// `decode` puts them.
+/// How many tokens the window withholds while their text ends in U+FFFD, which a decoder of an
+/// unusual make may still turn into a character.
 const WITHHELD_MAX: usize = 64;
-/// Ids kept as context before the withheld ones: decoders look at what precedes a token only to
-/// see whether it is the first, and this many contain one that is not empty.
+/// Tokens kept as context before the withheld ones: decoders look at what precedes a token only to
+/// see whether it is the first, and among these many is one that is not empty.
 const CONTEXT: usize = 6;
 
 /// The concatenation of what `push` and `finish` give equals `decode` of all ids with special
-/// tokens skipped.
+/// tokens skipped. With one exception, for vocabularies that fall back to bytes: there, `decode`
+/// replaces every byte of a run that is invalid anywhere, while the characters before the invalid
+/// place have been given out here.
+///
+/// Byte-level vocabularies, which most models have, need no window: each id has its bytes.
 pub struct Detokenizer {
     tokenizer: Arc<Tokenizer>,
-    /// Byte-level: the first bytes of a character that is not complete, at most 3.
+    /// The first bytes of a character that is not complete, at most 3.
     partial: Vec<u8>,
-    /// Other decoders: context, then the ids whose text has not been given out.
-    window: Vec<u32>,
+    /// Whether the run of byte tokens that is going on was invalid somewhere.
+    broken_run: bool,
+    /// Other decoders: context, then the tokens whose text has not been given out.
+    window: Vec<String>,
     context: usize,
     out: String,
 }
 
 impl Detokenizer {
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
-        Self { tokenizer, partial: Vec::new(), window: Vec::new(), context: 0, out: String::new() }
+        Self {
+            tokenizer,
+            partial: Vec::new(),
+            broken_run: false,
+            window: Vec::new(),
+            context: 0,
+            out: String::new(),
+        }
     }
 
     /// The text that `id` completes; valid until the next call. An id outside the vocabulary has
     /// none: a model's output may be wider than its vocabulary.
     pub fn push(&mut self, id: u32) -> Result<&str> {
         self.out.clear();
-        if matches!(self.tokenizer.role(id), Some(Role::Text)) {
-            let tokenizer = Arc::clone(&self.tokenizer);
-            match tokenizer.byte_table() {
-                Some(table) => self.push_bytes(table.of(id)),
-                None => {
-                    self.window.push(id);
-                    self.decode_window(false)?;
-                }
+        let tokenizer = Arc::clone(&self.tokenizer);
+        match (tokenizer.role(id), tokenizer.byte_table()) {
+            (Some(Role::Text), Some(table)) => self.push_bytes(table.of(id)),
+            (Some(Role::Text), None) => {
+                self.end_run();
+                self.window.extend(tokenizer.spelling(id));
+                self.decode_window(false)?;
             }
+            (Some(Role::Byte(byte)), _) => {
+                self.push_run(byte);
+                self.decode_window(false)?;
+            }
+            _ => {}
         }
         Ok(&self.out)
     }
@@ -50,13 +65,15 @@ impl Detokenizer {
     /// What is still withheld. The detokenizer is as new afterwards.
     pub fn finish(&mut self) -> Result<&str> {
         self.out.clear();
-        if !self.partial.is_empty() {
-            self.partial.clear();
-            self.out.push(char::REPLACEMENT_CHARACTER);
-        }
-        if self.window.len() > self.context {
+        if self.tokenizer.byte_table().is_some() {
+            if !self.partial.is_empty() {
+                self.out.push(char::REPLACEMENT_CHARACTER);
+            }
+        } else {
+            self.end_run();
             self.decode_window(true)?;
         }
+        self.partial.clear();
         self.window.clear();
         self.context = 0;
         Ok(&self.out)
@@ -80,7 +97,7 @@ impl Detokenizer {
                 }
                 Err(error) => {
                     let (valid, after) = rest.split_at(error.valid_up_to());
-                    // Checked one line above; from_utf8 again would double the work.
+                    // SAFETY: from_utf8 has found these bytes valid.
                     self.out.push_str(unsafe { std::str::from_utf8_unchecked(valid) });
                     match error.error_len() {
                         Some(length) => {
@@ -97,17 +114,48 @@ impl Detokenizer {
         }
     }
 
+    /// A byte token. Characters go into the window as they are complete; from the first invalid
+    /// byte of a run on, each byte is U+FFFD, as `decode` has it.
+    fn push_run(&mut self, byte: u8) {
+        self.partial.push(byte);
+        if !self.broken_run {
+            match std::str::from_utf8(&self.partial) {
+                Ok(character) => {
+                    self.window.push(character.to_owned());
+                    self.partial.clear();
+                    return;
+                }
+                Err(error) if error.error_len().is_none() => return,
+                Err(_) => self.broken_run = true,
+            }
+        }
+        self.replace_partial();
+    }
+
+    fn end_run(&mut self) {
+        self.replace_partial();
+        self.broken_run = false;
+    }
+
+    fn replace_partial(&mut self) {
+        let replacement = char::REPLACEMENT_CHARACTER.to_string();
+        self.window.extend(self.partial.drain(..).map(|_| replacement.clone()));
+    }
+
     /// The text of the window beyond the text of its context. Withholds it while it ends in
     /// U+FFFD, unless `flush`.
     fn decode_window(&mut self, flush: bool) -> Result<()> {
-        let before = self.tokenizer.decode(&self.window[..self.context], true)?;
-        let now = self.tokenizer.decode(&self.window, true)?;
         let withheld = self.window.len() - self.context;
+        if withheld == 0 {
+            return Ok(());
+        }
+        let before = self.tokenizer.decode_tokens(&self.window[..self.context])?;
+        let now = self.tokenizer.decode_tokens(&self.window)?;
         if now.ends_with(char::REPLACEMENT_CHARACTER) && !flush && withheld < WITHHELD_MAX {
             return Ok(());
         }
-        // A decoder may change its mind about the context's last character, so what both have in
-        // common is cut off rather than a length.
+        // A decoder may treat the context's last token otherwise once it is not the last, so what
+        // both have in common is cut off rather than a length.
         let common = now.bytes().zip(before.bytes()).take_while(|(a, b)| a == b).count();
         let common = (0..=common).rev().find(|at| now.is_char_boundary(*at)).unwrap_or(0);
         self.out.push_str(&now[common..]);

@@ -1,7 +1,7 @@
 //! A Hugging Face tokenizer with what serving adds to it: a table of what each id stands for.
 
 use crate::error::{Error, Result};
-use tokenizers::{DecoderWrapper, Model, Tokenizer as HfTokenizer};
+use tokenizers::{Decoder, DecoderWrapper, Model, Tokenizer as HfTokenizer};
 
 /// What an id contributes to text.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub enum Role {
     Absent,
     /// Left out when special tokens are skipped.
     Special,
+    /// One byte of a character that the vocabulary does not hold, "<0xE2>".
+    Byte(u8),
     Text,
 }
 
@@ -61,6 +63,32 @@ fn push_bytes(token: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// The token as decoders take it.
+fn spelling(inner: &HfTokenizer, id: u32) -> Option<String> {
+    inner
+        .get_added_vocabulary()
+        .simple_id_to_token(id)
+        .or_else(|| inner.get_model().id_to_token(id))
+}
+
+/// Whether `decoder`, or a step of it, puts bytes together that stand alone as tokens.
+fn falls_back_to_bytes(decoder: &DecoderWrapper) -> bool {
+    match decoder {
+        DecoderWrapper::ByteFallback(_) => true,
+        DecoderWrapper::Sequence(steps) => steps.get_decoders().iter().any(falls_back_to_bytes),
+        _ => false,
+    }
+}
+
+fn byte_token(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    if digits.len() == 2 {
+        u8::from_str_radix(digits, 16).ok()
+    } else {
+        None
+    }
+}
+
 impl Tokenizer {
     /// `ids_min`: ids below it are valid even where no token has them.
     pub fn new(inner: HfTokenizer, ids_min: usize) -> Result<Self> {
@@ -72,14 +100,16 @@ impl Tokenizer {
             return Err(Error::corrupt(format!("token id {} is out of range", size - 1)));
         }
         let byte_level = matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
+        let byte_fallback = inner.get_decoder().is_some_and(falls_back_to_bytes);
         let added = inner.get_added_vocabulary();
         let mut roles = Vec::with_capacity(size);
         let mut table = ByteTable { bytes: Vec::new(), ends: Vec::with_capacity(size) };
         for id in 0..size as u32 {
-            let token = added.simple_id_to_token(id).or_else(|| inner.get_model().id_to_token(id));
+            let token = spelling(&inner, id);
             roles.push(match &token {
                 None => Role::Absent,
                 Some(token) if added.is_special_token(token) => Role::Special,
+                Some(token) if byte_fallback => byte_token(token).map_or(Role::Text, Role::Byte),
                 Some(_) => Role::Text,
             });
             if byte_level {
@@ -115,6 +145,20 @@ impl Tokenizer {
     /// What `id` stands for; None outside the vocabulary.
     pub fn role(&self, id: u32) -> Option<Role> {
         self.roles.get(id as usize).copied()
+    }
+
+    /// The token as `decode_tokens` takes it.
+    pub fn spelling(&self, id: u32) -> Option<String> {
+        spelling(&self.inner, id)
+    }
+
+    pub fn decode_tokens(&self, tokens: &[String]) -> Result<String> {
+        match self.inner.get_decoder() {
+            Some(decoder) => {
+                decoder.decode(tokens.to_vec()).map_err(|e| Error::invalid(format!("decode: {e}")))
+            }
+            None => Ok(tokens.join(" ")),
+        }
     }
 
     /// The bytes of each id, where the decoder is byte-level.

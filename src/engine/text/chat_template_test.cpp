@@ -1,15 +1,14 @@
 #include "engine/text/chat_template.h"
 
-#include <boost/json/parse.hpp>
+#include "engine/text/golden_file.h"
+
 #include <boost/json/value.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <fstream>
-#include <iterator>
-#include <map>
-#include <optional>
+#include <string>
+#include <string_view>
 
 namespace mlxs::engine {
 namespace {
@@ -27,12 +26,6 @@ constexpr std::string_view kChatMl =
 
 std::unique_ptr<ChatTemplate> compile(std::string_view source) {
   return ChatTemplate::compile(std::string{source}, "<s>", "</s>").value();
-}
-
-boost::json::value golden(const std::string& name) {
-  std::ifstream file{MLXS_SOURCE_DIR "/tests/golden/text/" + name};
-  return boost::json::parse(
-      std::string{std::istreambuf_iterator<char>{file}, std::istreambuf_iterator<char>{}});
 }
 
 /// A string, or empty for null.
@@ -56,7 +49,7 @@ std::string difference(const boost::json::value& expected, const Result<std::str
 
 // R: rendered chat templates equal transformers' (tools with their key order, system, multi-turn).
 TEST(ChatTemplateGolden, TemplatesRenderAsInTransformers) {
-  const auto file = golden("templates.json");
+  const auto file = golden_file("templates.json");
   const auto& conversations = file.at("conversations").as_array();
 
   for (const auto& [name, source] : file.at("templates").as_object()) {
@@ -81,7 +74,7 @@ TEST(ChatTemplateGolden, TemplatesRenderAsInTransformers) {
 }
 
 TEST(ChatTemplateGolden, ExpressionsRenderAsInTransformers) {
-  const auto file = golden("expressions.json");
+  const auto file = golden_file("expressions.json");
 
   for (const auto& expression : file.at("cases").as_array()) {
     const std::string source{expression.at("source").as_string()};
