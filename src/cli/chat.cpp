@@ -110,7 +110,8 @@ class Chat {
     if (person_) callbacks.waiting = [this](int seconds) { show_waiting(seconds); };
     const ChatAnswer got = ask(options_.settings, messages_, callbacks);
     clear_waiting();
-    std::fputs(got.interrupted ? " [stopped]\n" : "\n", stdout);
+    if (got.interrupted) std::fputs(" [stopped]", stdout);
+    if (got.interrupted || !got.text.empty()) std::fputs("\n", stdout);
     std::fflush(stdout);
     if (got.error.message.empty()) {
       messages_.push_back({"assistant", got.text});

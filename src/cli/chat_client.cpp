@@ -170,7 +170,8 @@ Result<std::string> first_model(const ChatSettings& settings) {
                              make_request(settings, "GET", "/models"),
                              kBodyBytesMax,
                              Deadline::after(kConnect)),
-                 [&answer](const std::exception_ptr& thrown, Result<http::Response> got) {
+                 [&](const std::exception_ptr& thrown, Result<http::Response> got) {
+                   loop.stop();
                    if (thrown) std::rethrow_exception(thrown);
                    answer = std::move(got);
                  });
@@ -209,8 +210,7 @@ ChatAnswer ask(const ChatSettings& settings,
   if (callbacks.waiting) count_seconds(seconds, 1, callbacks.waiting);
   asio::co_spawn(
       loop, stream_answer(&exchange), [&](const std::exception_ptr& thrown, Result<void> result) {
-        interrupt.cancel();
-        seconds.cancel();
+        loop.stop();  // The connection's own timers would keep it running.
         if (thrown) std::rethrow_exception(thrown);
         if (!result && !answer.interrupted) answer.error = std::move(result).error();
       });

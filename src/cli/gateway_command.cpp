@@ -1,3 +1,4 @@
+#include "base/log.h"
 #include "cli/commands.h"
 #include "gateway/app.h"
 
@@ -9,7 +10,12 @@ void add_gateway(CLI::App& app, Action& action) {
   // An empty group keeps it out of the help: its descriptors come from the supervisor.
   app.add_subcommand("gateway", "The data plane, started by the supervisor")
       ->group("")
-      ->callback([&action] { action = [] { return gateway::run_gateway({}); }; });
+      ->callback([&action] {
+        action = [] {
+          log_init("gateway", "info");  // The configuration sets the level once it arrives.
+          return gateway::run_gateway({});
+        };
+      });
 }
 
 }  // namespace mlxs::cli

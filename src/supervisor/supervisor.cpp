@@ -24,8 +24,10 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <optional>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace mlxs::supervisor {
 namespace {
@@ -273,6 +275,18 @@ class Supervisor {
   int exit_status_ = 0;
 };
 
+/// A clear word now is better than ten attempts to start what is not there.
+std::optional<Error> check_programs(const Options& options, const config::Config& config) {
+  std::vector<std::filesystem::path> programs{options.program};
+  if (std::ranges::any_of(config.models, &config::Model::native))
+    programs.push_back(options.worker_program);
+  for (const std::filesystem::path& program : programs) {
+    if (::access(program.c_str(), X_OK) != 0)
+      return fail(ErrorCode::kIo, program.string() + " is missing or not executable");
+  }
+  return std::nullopt;
+}
+
 int refuse(const Error& error) {
   std::fputs(fmt::format("mlx-serving: {}\n", error.message).c_str(), stderr);
   return 1;
@@ -287,10 +301,7 @@ int run(const Options& options) {
   // A reader of our output that goes away must not end the server.
   std::signal(SIGPIPE, SIG_IGN);
   keep_descriptors_to_ourselves();
-  for (const std::filesystem::path& program : {options.program, options.worker_program}) {
-    if (::access(program.c_str(), X_OK) != 0)
-      return refuse(fail(ErrorCode::kIo, program.string() + " is missing or not executable"));
-  }
+  if (const auto wrong = check_programs(options, *config)) return refuse(*wrong);
   Listeners listeners;
   auto api = open_listener(config->listen, listeners.api_address);
   if (!api) return refuse(api.error());
