@@ -39,7 +39,8 @@ std::map<TokenId, double> filtered(std::span<const float> logits, const Sampling
   std::vector<TokenId> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   const auto at = [&](TokenId id) { return logits[static_cast<std::size_t>(id)]; };
-  std::stable_sort(order.begin(), order.end(), [&](TokenId a, TokenId b) { return at(a) > at(b); });
+  std::ranges::sort(
+      order, [&](TokenId a, TokenId b) { return at(a) > at(b) || (at(a) == at(b) && a < b); });
   const double best = at(order[0]);
   if (params.top_k > 0 && static_cast<std::size_t>(params.top_k) < order.size())
     order.resize(static_cast<std::size_t>(params.top_k));

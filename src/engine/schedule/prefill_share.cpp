@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <numeric>
+#include <utility>
 
 namespace mlxs::engine {
 
@@ -14,9 +15,8 @@ std::vector<int> share_prefill(std::span<const int> remaining, int budget) {
 
   std::vector<std::size_t> order(remaining.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return remaining[a] - shares[a] < remaining[b] - shares[b];
-  });
+  std::ranges::sort(
+      order, {}, [&](std::size_t i) { return std::pair{remaining[i] - shares[i], i}; });
   for (const std::size_t i : order) {
     const int more = std::min(remaining[i] - shares[i], budget);
     shares[i] += more;

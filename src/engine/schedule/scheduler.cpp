@@ -13,6 +13,7 @@ namespace mlxs::engine {
 
 struct Scheduler::Sequence {
   SequenceId id{};
+  std::uint64_t arrival = 0;
   std::vector<TokenId> tokens;  // prompt and what was generated
   std::size_t tokens_max = 0;
   Deadline deadline;
@@ -52,6 +53,7 @@ Result<void> Scheduler::submit(SequenceId id,
 
   auto sequence = std::make_unique<Sequence>();
   sequence->id = id;
+  sequence->arrival = ++arrivals_;
   sequence->tokens_max = prompt.size() + static_cast<std::size_t>(*completion);
   sequence->tokens = std::move(prompt);
   sequence->deadline = deadline;
@@ -151,7 +153,8 @@ void Scheduler::choose_decode_rows(int cap) {
   }
   if (static_cast<int>(rows.size()) > cap) {
     // Least recently served first: rows that keep arriving don't hold up those that wait.
-    std::ranges::stable_sort(rows, {}, &Sequence::served_in);
+    std::ranges::sort(
+        rows, {}, [](const Sequence* row) { return std::pair{row->served_in, row->arrival}; });
     rows.resize(static_cast<std::size_t>(cap));
   }
   for (Sequence* row : rows) row->decodes_now = true;

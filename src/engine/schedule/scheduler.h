@@ -116,6 +116,7 @@ class Scheduler {
   StepPlan plan_;
   std::vector<Sequence*> drawing_;  // the sequences of plan_.draws, between plan and commit
   bool in_step_ = false;
+  std::uint64_t arrivals_ = 0;
   std::uint64_t plans_ = 0;
   std::uint64_t preemptions_ = 0;
 };
