@@ -296,6 +296,56 @@ TEST_F(SchedulerTest, CountsTheTokensStillToPrefill) {
   EXPECT_EQ(scheduler->queued_prefill_tokens(), 26);
 }
 
+// R-ENG-5, in steps: how long a step takes is the token budget's business.
+TEST_F(SchedulerTest, AThirtyTwoThousandTokenPromptStallsNoDecodeRowAndIsDoneInFewSteps) {
+  constexpr int kPrompt = 32'000;
+  pool.emplace(20'000);
+  scheduler.emplace(SchedulerLimits{.sequences_max = 64,
+                                    .waiting_max = 0,
+                                    .step_tokens_max = 512,
+                                    .context_tokens_max = 40'000,
+                                    .block_tokens = 4,
+                                    .blocks_total = 20'000},
+                    *pool);
+  for (int id = 1; id <= 32; ++id) ASSERT_TRUE(submit(id, 10, 1000));
+  (void)step();
+  ASSERT_TRUE(submit(33, kPrompt));
+
+  int steps = 0;
+  for (bool drawn = false; !drawn; ++steps) {
+    const StepPlan plan = step();
+    EXPECT_EQ(plan.rows.size(), 33u);
+    drawn = plan.draws.size() == 33;
+  }
+
+  EXPECT_EQ(steps, (kPrompt + 479) / 480);  // all of the budget that 32 rows leave
+}
+
+// R-ENG-5
+TEST_F(SchedulerTest, AHundredShortPromptsPassALongOneThatGetsOnAllTheSame) {
+  pool.emplace(20'000);
+  scheduler.emplace(SchedulerLimits{.sequences_max = 101,
+                                    .waiting_max = 0,
+                                    .step_tokens_max = 512,
+                                    .context_tokens_max = 40'000,
+                                    .block_tokens = 4,
+                                    .blocks_total = 20'000},
+                    *pool);
+  ASSERT_TRUE(submit(1, 32'000));
+  for (int id = 2; id <= 101; ++id) ASSERT_TRUE(submit(id, 20, 1000));
+
+  std::size_t drawing = 0;
+  int steps = 0;
+  for (; drawing < 100; ++steps) {
+    const StepPlan plan = step();
+    drawing = plan.draws.size();
+    EXPECT_EQ(plan.step.tokens.size(), 512u);
+    EXPECT_THAT(rows(plan), ::testing::Contains(1));  // the long one is in every step
+  }
+
+  EXPECT_LE(steps, 12);  // 2000 tokens by half the budget, less what already decodes
+}
+
 using SchedulerDeathTest = SchedulerTest;
 
 TEST_F(SchedulerDeathTest, DiesWhenASequenceGoesOnPastItsMaximum) {
