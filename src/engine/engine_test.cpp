@@ -3,6 +3,8 @@
 #include "engine/sample/sampler.h"
 #include "engine/testing/event_log.h"
 #include "engine/testing/fake_runner.h"
+#include "engine/text/text_fixture.h"
+#include "engine/text/tokenizer.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,6 +14,7 @@
 #include <future>
 #include <limits>
 #include <map>
+#include <random>
 #include <semaphore>
 #include <set>
 #include <thread>
@@ -135,6 +138,44 @@ TEST(Engine, GivesAHundredSequencesAtOnceTheAnswersTheyGetAlone) {
   EXPECT_GT(stats.preemptions, 0u);
   EXPECT_EQ(stats.finished, 100u);
   EXPECT_EQ(stats.blocks_free, stats.blocks_total);
+}
+
+// R-ENG-3
+TEST(Engine, KeepsTenThousandConcurrentSequencesApart) {
+  constexpr std::uint64_t kSequences = 10'000;
+  std::vector<std::vector<TokenId>> answers(kSequences);
+  std::uint64_t unfinished = kSequences;
+  std::promise<void> done;
+  const auto engine = Engine::start(
+      [&]() -> Result<std::unique_ptr<Runner>> {
+        return std::unique_ptr<Runner>{
+            std::make_unique<FakeRunner>(FakeRunner::Options{.blocks_total = 150})};
+      },
+      make_byte_detokenizer,
+      {.sequences_max = 64, .waiting_max = static_cast<int>(kSequences), .step_tokens_max = 200},
+      [&](std::vector<GenerationEvent>&& events) {
+        for (const GenerationEvent& event : events) {
+          auto& answer = answers[static_cast<std::size_t>(event.sequence)];
+          answer.insert(answer.end(), event.token_ids.begin(), event.token_ids.end());
+          if (event.finish && --unfinished == 0) done.set_value();
+        }
+      });
+  std::mt19937 random{1};
+  std::vector<GenerationRequest> requests;
+  for (std::uint64_t k = 0; k < kSequences; ++k) {
+    requests.push_back(request_of(std::to_string(k) + std::string(random() % 60, 'x'),
+                                  static_cast<int>(1 + random() % 60)));
+    requests.back().sampling.temperature = random() % 2 == 0 ? 0.0f : 0.8f;
+    requests.back().sampling.seed = random() % 3;
+  }
+
+  for (std::uint64_t k = 0; k < kSequences; ++k)
+    ASSERT_TRUE((*engine)->submit(SequenceId{k}, requests[k]));
+  done.get_future().wait();
+
+  for (std::uint64_t k = 0; k < kSequences; ++k)
+    ASSERT_EQ(answers[k], answer_alone(requests[k])) << "sequence " << k;
+  EXPECT_GT((*engine)->stats().preemptions, 0u);
 }
 
 TEST(Engine, InterleavesSixteenSequences) {
@@ -468,6 +509,23 @@ TEST(Engine, MovesItsStats) {
   EXPECT_GT(after.step_seconds_p50, 0);
   EXPECT_GE(after.step_seconds_p95, after.step_seconds_p50);
   EXPECT_EQ(after.stalled, 0ms);
+}
+
+TEST(Engine, SpeaksWithARealTokenizer) {
+  const auto tokenizer = Tokenizer::from_gguf(tiny_vocabulary());  // ids 0 to 255 are bytes there
+  ASSERT_TRUE(tokenizer);
+  EventLog log;
+  const auto engine = Engine::start(
+      []() -> Result<std::unique_ptr<Runner>> {
+        return std::unique_ptr<Runner>{std::make_unique<FakeRunner>(answers_with(1, "grüß €5"))};
+      },
+      **tokenizer,
+      EngineLimits{},
+      log.sink());
+
+  ASSERT_TRUE((*engine)->submit(SequenceId{1}, request_of("p")));
+
+  EXPECT_EQ(log.finished(SequenceId{1}).text, "grüß €5");
 }
 
 TEST(Engine, HandsOnWhyTheRunnerCouldNotBeMade) {
