@@ -146,3 +146,60 @@ pub fn guard_free(free: impl FnOnce()) {
         std::mem::forget(payload);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What C sees: success, kind and message.
+    fn run(body: impl FnOnce() -> Result<()>) -> (bool, u32, String) {
+        let mut error = OwnedError { kind: 99, message: OwnedString::EMPTY };
+        let succeeded = unsafe { guard(&mut error, body) };
+        let message = unsafe { slice(error.message.data, error.message.size) };
+        let message = String::from_utf8(message.to_vec()).unwrap();
+        unsafe { error.message.release() };
+        (succeeded, error.kind, message)
+    }
+
+    #[test]
+    fn success_leaves_no_error() {
+        assert_eq!(run(|| Ok(())), (true, 0, String::new()));
+    }
+
+    #[test]
+    fn errors_come_out_with_kind_and_words() {
+        assert_eq!(run(|| Err(Error::invalid("no"))), (false, 1, "no".to_owned()));
+        assert_eq!(run(|| Err(Error::corrupt("bad"))), (false, 2, "bad".to_owned()));
+    }
+
+    #[test]
+    fn panics_become_errors() {
+        let index = std::hint::black_box(7);
+        let text = run(|| panic!("at {index}"));
+        let bounds = run(|| Err(Error::invalid([""; 3][index])));
+
+        assert_eq!(text, (false, 3, "the text library panicked: at 7".to_owned()));
+        assert_eq!(bounds.1, 3);
+        assert!(bounds.2.contains("index out of bounds"), "{}", bounds.2);
+    }
+
+    #[test]
+    fn a_panic_that_panics_again_when_dropped_stops_too() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("again");
+            }
+        }
+
+        let (succeeded, kind, message) = run(|| std::panic::panic_any(Bomb));
+
+        assert_eq!((succeeded, kind), (false, 3));
+        assert!(message.contains("no message"));
+    }
+
+    #[test]
+    fn destructors_may_panic() {
+        guard_free(|| panic!("in a destructor"));
+    }
+}

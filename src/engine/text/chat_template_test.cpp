@@ -6,9 +6,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <vector>
 
 namespace mlxs::engine {
 namespace {
@@ -151,6 +154,30 @@ TEST(ChatTemplate, EndlessWorkEndsWithAnError) {
 
   ASSERT_FALSE(text);
   EXPECT_EQ(text.error().code, ErrorCode::kInvalidRequest);
+}
+
+TEST(ChatTemplate, EndlessRecursionEndsWithAnError) {
+  const auto chat_template = compile("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}");
+
+  EXPECT_FALSE(chat_template->render({.messages_json = "[]"}));
+}
+
+TEST(ChatTemplate, ManyThreadsShareOne) {
+  const auto chat_template = compile(kChatMl);
+  std::vector<std::thread> threads;
+  std::atomic<int> right = 0;
+
+  for (int thread = 0; thread < 4; ++thread)
+    threads.emplace_back([&] {
+      for (int turn = 0; turn < 200; ++turn)
+        right += chat_template
+                     ->render({.messages_json = R"([{"role":"user","content":"a"}])",
+                               .add_generation_prompt = false})
+                     .value() == "<|im_start|>user\na<|im_end|>\n";
+    });
+  for (auto& thread : threads) thread.join();
+
+  EXPECT_EQ(right, 800);
 }
 
 TEST(ChatTemplate, DigestIsOfTheSource) {

@@ -5,8 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
 
 namespace mlxs::engine {
 namespace {
@@ -138,6 +142,24 @@ TEST(Tokenizer, DigestTellsVocabulariesApart) {
   EXPECT_EQ(tiny()->digest(), tiny()->digest());
   EXPECT_EQ(tiny()->digest().size(), 64u);
   EXPECT_NE(tiny()->digest(), Tokenizer::from_gguf(other).value()->digest());
+}
+
+TEST(Tokenizer, ManyThreadsShareOne) {
+  const auto tokenizer = tiny();
+  std::vector<std::thread> threads;
+  std::atomic<int> right = 0;
+
+  for (int thread = 0; thread < 4; ++thread)
+    threads.emplace_back([&] {
+      for (int turn = 0; turn < 200; ++turn) {
+        const std::string text = "hello " + std::to_string(turn % 20) + " hello";
+        const auto ids = tokenizer->encode(text, false).value();
+        right += tokenizer->decode(ids, true).value() == text;
+      }
+    });
+  for (auto& thread : threads) thread.join();
+
+  EXPECT_EQ(right, 800);
 }
 
 TEST(Tokenizer, FilesThatAreNoTokenizerAreNamed) {
