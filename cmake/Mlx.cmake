@@ -8,6 +8,10 @@ if(UNIX AND NOT APPLE)
   # that the dynamic linker finds its cblas_* first, and must not be dropped as unneeded.
   find_library(MLXS_OPENBLAS openblas REQUIRED
     PATHS /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-pthread NO_CACHE)
+  find_path(MLXS_CBLAS_INCLUDE_DIR cblas.h REQUIRED
+    PATHS /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-pthread NO_CACHE)
+  target_include_directories(mlxs_mlx SYSTEM INTERFACE ${MLXS_CBLAS_INCLUDE_DIR})
+  target_compile_definitions(mlxs_mlx INTERFACE MLXS_OPENBLAS)
   target_link_options(mlxs_mlx INTERFACE "LINKER:--no-as-needed" ${MLXS_OPENBLAS} "LINKER:--as-needed")
 endif()
 target_link_libraries(mlxs_mlx INTERFACE mlx)

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mlxs::engine {
+
+/// How a tensor's elements are stored in a file. The Q types are GGUF's blocks of 32 elements:
+/// kQ4_0 is d·(q-8), kQ4_1 is d·q+m, kQ8_0 is d·q, with d and m in float16.
+enum class TensorType { kF32, kF16, kBF16, kU32, kQ4_0, kQ4_1, kQ8_0 };
+
+inline constexpr int kQuantBlock = 32;  ///< Elements in a block of the Q types.
+
+/// `type` as files spell it ("F32", "Q4_1", ...).
+[[nodiscard]] std::string_view tensor_type_name(TensorType type);
+[[nodiscard]] bool is_block_quantised(TensorType type);
+/// Bytes of a row of `columns` elements; `columns` is a multiple of kQuantBlock for the Q types.
+[[nodiscard]] std::int64_t row_bytes(TensorType type, std::int64_t columns);
+
+/// A tensor inside a mapped file. Borrowed: the file outlives it.
+struct TensorView {
+  std::string name;  ///< As in the file.
+  TensorType type = TensorType::kF32;
+  std::vector<std::int64_t> shape;   ///< Outermost axis first.
+  std::span<const std::byte> bytes;  ///< Exactly the tensor; no alignment is promised.
+  std::string file;                  ///< For messages.
+  /// GGUF stores llama's query and key rows of each head interleaved for its kind of rope. Where
+  /// not 0: the number of heads whose rows have to be put back into Hugging Face order.
+  int interleaved_heads = 0;
+
+  [[nodiscard]] std::int64_t elements() const;
+  /// Rows of the innermost axis; a scalar has one.
+  [[nodiscard]] std::int64_t rows() const;
+  [[nodiscard]] std::int64_t columns() const { return shape.empty() ? 1 : shape.back(); }
+  /// Index in the file of row `row` in Hugging Face order.
+  [[nodiscard]] std::int64_t source_row(std::int64_t row) const;
+  /// The bytes of row `row` in Hugging Face order.
+  [[nodiscard]] std::span<const std::byte> row(std::int64_t row) const;
+};
+
+/// "[2, 3]", for messages.
+[[nodiscard]] std::string shape_text(std::span<const std::int64_t> shape);
+
+/// Widens `count` stored elements (a multiple of kQuantBlock for the Q types) to float32; exact for
+/// the float types, else the arithmetic of the block in float32. Not for kU32.
+void widen(TensorType type, std::span<const std::byte> bytes, std::int64_t count, float* out);
+
+/// The scale of a block of a Q type; `offset` becomes what is added to scale·q when q counts from 0
+/// (Q8_0: after adding 128).
+[[nodiscard]] float block_scale(TensorType type, const std::byte* block, float& offset);
+
+}  // namespace mlxs::engine

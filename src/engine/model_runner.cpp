@@ -1,0 +1,276 @@
+#include "engine/model_runner.h"
+
+#include "base/assert.h"
+#include "engine/kv/pool.h"
+#include "engine/load/checkpoint.h"
+#include "engine/load/config_reader.h"
+#include "engine/load/memory_limit.h"
+#include "engine/load/weights.h"
+#include "engine/models/model.h"
+
+#include <boost/json/value.hpp>
+#include <fmt/format.h>
+#include <mlx/memory.h>
+#include <mlx/ops.h>
+#include <mlx/transforms.h>
+#include <mlx/utils.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mlxs::engine {
+
+namespace mx = mlx::core;
+
+namespace {
+
+constexpr std::uint64_t kMiB = 1 << 20;
+
+// Shares of the memory limit. What is left is for activations, logits and the rest of the process.
+constexpr double kWideWeightsShare = 0.5;  // Up to here quantised weights are widened on CPU.
+constexpr double kWeightsShare = 0.85;
+constexpr double kKvShare = 0.25;
+constexpr int kDefaultContextShare = 4;  // By default each row gets a quarter of the context.
+
+mx::array int_array(const std::vector<std::int32_t>& values) {
+  return mx::array(values.begin(), mx::Shape{static_cast<int>(values.size())}, mx::int32);
+}
+
+class ModelRunner : public Runner {
+ public:
+  ModelRunner(ModelInfo info, std::unique_ptr<Model> model, const KvPoolShape& pool_shape)
+      : info_(std::move(info)), model_(std::move(model)), pool_(pool_shape) {}
+
+  const ModelInfo& info() const override { return info_; }
+
+  Result<Logits> run(const Step& step) override {
+    // MLX throws when shapes disagree, when an operation fails and when memory runs out.
+    try {
+      return evaluate(step);
+    } catch (const std::exception& exception) {
+      return fail(ErrorCode::kInternal,
+                  fmt::format("[runner] a step of {} tokens in {} rows failed: {}",
+                              step.tokens.size(),
+                              step.segments.size(),
+                              exception.what()));
+    }
+  }
+
+ private:
+  Logits evaluate(const Step& step) {
+    const StepArrays arrays = make_arrays(step);
+    std::vector<KvLayer> layers = pool_.layers();
+    mx::array logits = model_->forward(arrays, layers);
+    std::vector<mx::array> outputs{logits};
+    for (const KvLayer& layer : layers) {
+      outputs.push_back(layer.keys);
+      outputs.push_back(layer.values);
+    }
+    mx::eval(std::move(outputs));
+    // Only now: had anything thrown, the pool would still be the one of before. What the step has
+    // written by then lies past the rows' lengths, where a retry writes it again.
+    pool_.advance(std::move(layers));
+    logits_ = std::move(logits);
+    return {.values = {logits_.data<float>(), logits_.size()}, .vocab_size = info_.vocab_size};
+  }
+
+  StepArrays make_arrays(const Step& step) const {
+    std::vector<std::int32_t> positions;
+    std::vector<std::int32_t> slots;
+    for (const Segment& segment : step.segments) {
+      MLXS_ASSERT(std::ssize(segment.blocks) * kBlockTokens >= segment.kv_len);
+      for (int position = segment.kv_len - segment.q_len; position < segment.kv_len; ++position) {
+        const auto block = segment.blocks[static_cast<std::size_t>(position / kBlockTokens)];
+        MLXS_ASSERT(static_cast<int>(block) >= 0 && static_cast<int>(block) < info_.blocks_total);
+        positions.push_back(position);
+        slots.push_back(static_cast<std::int32_t>(block) * kBlockTokens + position % kBlockTokens);
+      }
+    }
+    MLXS_ASSERT(!step.tokens.empty() && positions.size() == step.tokens.size());
+    for (const TokenId token : step.tokens) {
+      MLXS_ASSERT(token >= 0 && token < info_.vocab_size);
+    }
+    for (const int at : step.logits_at) MLXS_ASSERT(at >= 0 && at < std::ssize(step.tokens));
+    return {.tokens = int_array(step.tokens),
+            .positions = int_array(positions),
+            .slots = int_array(slots),
+            .logits_at = int_array(step.logits_at),
+            .attention = std::make_shared<AttentionPlan>(step.segments, kBlockTokens)};
+  }
+
+  ModelInfo info_;
+  std::unique_ptr<Model> model_;
+  KvPool pool_;
+  mx::array logits_ = mx::zeros({0});
+};
+
+/// The dtype the checkpoint's own activations have.
+mx::Dtype checkpoint_dtype(const Checkpoint& checkpoint) {
+  for (const char* name : {"model.embed_tokens.scales", "model.embed_tokens.weight"}) {
+    const auto found = checkpoint.tensors.find(name);
+    if (found == checkpoint.tensors.end()) continue;
+    switch (found->second.type) {
+      case TensorType::kF32:
+        return mx::float32;
+      case TensorType::kBF16:
+        return mx::bfloat16;
+      default:
+        return mx::float16;
+    }
+  }
+  return mx::float16;
+}
+
+struct WeightSizes {
+  std::uint64_t stored = 0;
+  std::uint64_t wide = 0;  ///< With every quantised matrix widened to float32.
+  bool quantised = false;
+};
+
+WeightSizes weight_sizes(const Checkpoint& checkpoint) {
+  WeightSizes sizes;
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    const auto elements = static_cast<std::uint64_t>(tensor.elements());
+    const bool packed = tensor.type == TensorType::kU32;
+    sizes.stored += tensor.bytes.size();
+    sizes.wide += elements * 4 * (packed ? 8 : 1);  // A word holds eight values at 4 bits.
+    sizes.quantised = sizes.quantised || packed || is_block_quantised(tensor.type);
+  }
+  return sizes;
+}
+
+/// CPU: float32 throughout, since MLX's own quantised and half-precision products are slow there
+/// (measured: 7 tok/s with SmolLM2-135M on two cores); quantised weights stay so only when float32
+/// ones would not fit.
+Result<WeightPolicy> weight_policy(const Checkpoint& checkpoint,
+                                   const ModelOptions& options,
+                                   std::uint64_t memory_limit) {
+  const bool cpu = mx::default_device() == mx::Device::cpu;
+  const bool wide = cpu || options.compute == Compute::kFloat32;
+  WeightPolicy policy{wide ? mx::float32 : checkpoint_dtype(checkpoint), true};
+  const WeightSizes sizes = weight_sizes(checkpoint);
+  const auto limit = static_cast<double>(memory_limit);
+  if (cpu) policy.keep_quantised = static_cast<double>(sizes.wide) > limit * kWideWeightsShare;
+  const auto needed =
+      policy.keep_quantised && (sizes.quantised || !wide) ? sizes.stored : sizes.wide;
+  if (static_cast<double>(needed) > limit * kWeightsShare) {
+    return fail(ErrorCode::kOutOfMemory,
+                fmt::format("[runner] {}: the weights need {} MiB of a memory limit of {} MiB",
+                            checkpoint.config_file,
+                            needed / kMiB,
+                            memory_limit / kMiB));
+  }
+  return policy;
+}
+
+Result<KvPoolShape> pool_shape(const ModelShape& model,
+                               const ModelOptions& options,
+                               int context_tokens_max,
+                               const WeightPolicy& policy,
+                               std::uint64_t weights_bytes,
+                               std::uint64_t memory_limit) {
+  KvPoolShape shape{model.layers, 0, model.kv_heads, model.head_dim, policy.dtype};
+  std::uint64_t bytes = 0;
+  if (options.kv_bytes) {
+    bytes = *options.kv_bytes;
+  } else {
+    // At least one row can reach the full context; the rest share.
+    const auto row_tokens = static_cast<std::uint64_t>(context_tokens_max) + kBlockTokens - 1;
+    const auto rows = static_cast<std::uint64_t>(std::max(1, options.sequences_max));
+    const auto tokens = std::max(row_tokens, rows * row_tokens / kDefaultContextShare);
+    const auto wanted = tokens / kBlockTokens * shape.block_bytes();
+    bytes =
+        std::min(wanted, static_cast<std::uint64_t>(static_cast<double>(memory_limit) * kKvShare));
+  }
+  constexpr std::uint64_t kBlocksMax = INT32_MAX / kBlockTokens;  // Slots are int32.
+  const auto blocks = std::min(bytes / shape.block_bytes(), kBlocksMax);
+  if (blocks == 0 || weights_bytes + bytes > memory_limit) {
+    return fail(
+        ErrorCode::kOutOfMemory,
+        fmt::format("[runner] a key/value pool of {} bytes (a block takes {}) beside {} MiB "
+                    "of weights does not fit a memory limit of {} MiB",
+                    bytes,
+                    shape.block_bytes(),
+                    weights_bytes / kMiB,
+                    memory_limit / kMiB));
+  }
+  shape.blocks = static_cast<int>(blocks);
+  return shape;
+}
+
+Result<SamplingParams> default_sampling(const Checkpoint& checkpoint) {
+  ConfigReader generation(checkpoint.generation, "generation_config.json");
+  SamplingParams params;
+  params.temperature = static_cast<float>(generation.number("temperature", params.temperature));
+  params.top_p = static_cast<float>(generation.number("top_p", params.top_p));
+  const double top_k = generation.number("top_k", params.top_k);
+  if (!(params.temperature >= 0)) generation.reject("temperature", "has to be 0 or more");
+  if (!(params.top_p > 0 && params.top_p <= 1)) generation.reject("top_p", "has to be in (0, 1]");
+  if (!(top_k >= 0 && top_k <= INT32_MAX)) generation.reject("top_k", "has to be 0 or more");
+  MLXS_TRY(generation.status());
+  params.top_k = static_cast<int>(top_k);
+  return params;
+}
+
+Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProgress& progress) {
+  auto checkpoint = open_checkpoint(options.source);
+  if (!checkpoint) return checkpoint.error();
+  auto sampling = default_sampling(*checkpoint);
+  if (!sampling) return sampling.error();
+
+  const std::uint64_t memory_limit = memory_limit_bytes();
+  mx::set_memory_limit(memory_limit);
+  // Buffers kept for reuse; a step's activations fit many times over.
+  mx::set_cache_limit(std::min<std::uint64_t>(memory_limit / 16, 1024 * kMiB));
+  auto policy = weight_policy(*checkpoint, options, memory_limit);
+  if (!policy) return policy.error();
+
+  WeightReader weights(*checkpoint, *policy, progress);
+  auto model = make_model(*checkpoint, weights);
+  if (!model) return model.error();
+  MLXS_TRY(weights.finish());
+
+  const ModelShape& shape = (*model)->shape();
+  ModelInfo info{
+      .architecture = std::string(checkpoint->config["model_type"].as_string()),
+      .vocab_size = shape.vocab_size,
+      .context_tokens_max = std::min(shape.context_tokens_max,
+                                     options.context_tokens_max.value_or(shape.context_tokens_max)),
+      .block_tokens = kBlockTokens,
+      .blocks_total = 0,
+      .end_tokens = checkpoint->end_tokens,
+      .weights_bytes = weights.bytes(),
+      .kv_bytes = 0,
+      .weights_digest = checkpoint->digest,
+      .default_sampling = *sampling};
+  auto pool = pool_shape(
+      shape, options, info.context_tokens_max, *policy, info.weights_bytes, memory_limit);
+  if (!pool) return pool.error();
+  info.blocks_total = pool->blocks;
+  info.kv_bytes = pool->bytes();
+  auto runner = std::make_unique<ModelRunner>(std::move(info), std::move(*model), *pool);
+  if (progress) progress(1.0);
+  return std::unique_ptr<Runner>(std::move(runner));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Runner>> load_runner(const ModelOptions& options,
+                                            const LoadProgress& progress) {
+  try {
+    return load(options, progress);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory,
+                fmt::format("[runner] no memory to load {}", options.source.string()));
+  } catch (const std::exception& exception) {
+    return fail(ErrorCode::kInternal,
+                fmt::format("[runner] loading {}: {}", options.source.string(), exception.what()));
+  }
+}
+
+}  // namespace mlxs::engine

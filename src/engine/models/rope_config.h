@@ -1,0 +1,26 @@
+#pragma once
+
+#include "engine/load/config_reader.h"
+#include "engine/load/weights.h"
+#include "engine/ops/rope.h"
+
+#include <string>
+
+namespace mlxs::engine {
+
+/// The rope part of a configuration, in either of Hugging Face's spellings (`rope_theta` beside
+/// `rope_scaling`, or both inside `rope_parameters`).
+struct RopeArgs {
+  std::string type = "default";  ///< default, linear or llama3
+  double theta = 10000;
+  double factor = 1;  ///< linear and llama3
+  Llama3Scaling llama3;
+};
+/// Kinds that we don't have are rejected on `config`.
+[[nodiscard]] RopeArgs read_rope_args(ConfigReader& config, const std::string& file);
+
+/// The rotation for heads of `dims`. A GGUF brings llama3's stretch as a tensor of factors instead
+/// of parameters: `rope_freqs.weight` [dims/2].
+[[nodiscard]] Rope make_rope(const RopeArgs& args, int dims, WeightReader& weights);
+
+}  // namespace mlxs::engine

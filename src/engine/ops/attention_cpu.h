@@ -1,0 +1,19 @@
+#pragma once
+
+#include "engine/ops/attention.h"
+
+#include <memory>
+
+namespace mlxs::engine {
+
+/// Whether `attention_cpu` takes these: float32, on CPU, heads of a multiple of 16, in a build with
+/// OpenBLAS.
+[[nodiscard]] bool can_attention_cpu(const mlx::core::array& q, const KvLayer& kv);
+
+/// `attention` as one primitive that reads keys and values where they lie in the pool.
+[[nodiscard]] mlx::core::array attention_cpu(const mlx::core::array& q,
+                                             const KvLayer& kv,
+                                             const std::shared_ptr<const AttentionPlan>& plan,
+                                             const AttentionParams& params);
+
+}  // namespace mlxs::engine
