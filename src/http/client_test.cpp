@@ -349,7 +349,7 @@ TEST(Client, MayBeForgottenWithItsLoop) {
   while (!server.on_loop([](Server& s) { return s.active() == 1; })) loop.poll();
 }
 
-// R-POOL-2: what a pool asks before it hands a connection out again.
+// What a pool asks before it hands a connection out again.
 TEST(Client, IsNotReusableOnceThePeerHasClosed) {
   TestServer server{echo, {.idle = Milliseconds{50}}};
   asio::io_context loop;
