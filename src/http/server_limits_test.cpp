@@ -335,6 +335,9 @@ TEST(Limits, ConnectionsOfOneAddressAreBoundedOutsideLoopback) {
 }
 
 TEST(Limits, OutOfDescriptorsConnectionsWaitAndAreServedLater) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "the sanitizer opens a pipe to look at an object, and reports those it can't see";
+#endif
   TestServer server{count_body};
   std::deque<RawClient> clients;
   for (int i = 0; i < 3; ++i) clients.emplace_back(server.address());
