@@ -91,6 +91,15 @@ TEST(ListenOn, PicksAPortAndSetsCloseOnExecAndNonBlocking) {
   }
 }
 
+TEST(ListenOn, SpeaksIpv6) {
+  const auto listener = listen_on(*Address::parse("[::1]:0"));
+  if (!listener) GTEST_SKIP() << listener.error().message;
+
+  EXPECT_EQ(local_address(*listener)->host, "::1");
+  EXPECT_TRUE(local_address(*listener)->is_loopback());
+  ::close(*listener);
+}
+
 TEST(ListenOn, NamesTheAddressWhenItIsInUse) {
   const auto first = listen_on(*Address::parse("127.0.0.1:0"));
   const Address taken = *local_address(*first);

@@ -128,7 +128,7 @@ class ScriptedServer {
       if (got <= 0) break;
       request.append(buffer.data(), static_cast<std::size_t>(got));
     }
-    for (const std::string& piece : pieces) ::send(fd, piece.data(), piece.size(), MSG_NOSIGNAL);
+    for (const std::string& piece : pieces) send_all(fd, piece);
     ::close(fd);
   }
 

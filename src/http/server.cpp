@@ -41,7 +41,10 @@ int accept_from(int listener, sockaddr_storage& name) {
   return ::accept4(listener, address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 #else
   const int fd = ::accept(listener, address, &size);
-  if (fd >= 0) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  if (fd < 0) return fd;
+  ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  const int on = 1;  // Linux has a flag on each send instead, which Asio sets.
+  ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
   return fd;
 #endif
 }

@@ -229,26 +229,40 @@ TEST(Limits, AnIdleConnectionIsClosedWithoutAWord) {
   EXPECT_FALSE(used.reset());
 }
 
-// R-STR-2. The writer waits instead of queueing: what is in flight stays in the kernel's buffers.
-TEST(Limits, AReaderWithoutProgressIsDropped) {
-  std::promise<Error> error;
-  std::promise<std::uint64_t> taken;
+struct Stalled {
+  ErrorCode code;
+  std::uint64_t bytes_taken;
+};
+
+/// Streams to a client that reads nothing, until the server gives it up.
+Stalled stream_to_stalled_reader(std::size_t send_buffer_bytes) {
+  std::promise<Stalled> ended;
   TestServer server{[&](Exchange& exchange) -> asio::awaitable<void> {
                       (void)co_await exchange.start_stream(200, {});
                       const std::string frame(10'000, 'x');
                       Result<void> written;
                       while (written) written = co_await exchange.write(frame);
-                      taken.set_value(exchange.bytes_sent());
-                      error.set_value(written.error());
+                      ended.set_value({written.error().code, exchange.bytes_sent()});
                     },
-                    {.write_stall = Milliseconds{100}}};
+                    {.write_stall = Milliseconds{100}, .send_buffer_bytes = send_buffer_bytes}};
   RawClient client{server.address(), 4096};
 
   client.send(get());
-
-  EXPECT_EQ(error.get_future().get().code, ErrorCode::kRequestTimeout);
-  EXPECT_LT(taken.get_future().get(), 1'000'000U);
+  const Stalled result = ended.get_future().get();
   EXPECT_TRUE(server.eventually([](Server& s) { return s.stats().connections_open == 0; }));
+  return result;
+}
+
+// R-STR-2. The writer waits instead of queueing: what is in flight stays in the kernel's buffers,
+// whose size is bounded, too.
+TEST(Limits, AReaderWithoutProgressIsDropped) {
+  const Stalled small = stream_to_stalled_reader(16 * 1024);
+  const Stalled large = stream_to_stalled_reader(128 * 1024);
+
+  EXPECT_EQ(small.code, ErrorCode::kRequestTimeout);
+  EXPECT_LT(small.bytes_taken, 100'000U);
+  EXPECT_LT(small.bytes_taken, large.bytes_taken);
+  EXPECT_LT(large.bytes_taken, 1'000'000U);
 }
 
 TEST(Limits, ASlowReaderWithProgressGetsEverything) {

@@ -29,6 +29,24 @@ bool ready(int fd, short events) {
 
 }  // namespace
 
+bool send_all(int fd, std::string_view bytes) {
+#ifdef MSG_NOSIGNAL
+  constexpr int kFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
+#else
+  constexpr int kFlags = MSG_DONTWAIT;
+  const int on = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
+#endif
+  while (!bytes.empty()) {
+    if (!ready(fd, POLLOUT)) return false;
+    const auto sent = ::send(fd, bytes.data(), bytes.size(), kFlags);
+    if (sent < 0 && errno == EAGAIN) continue;
+    if (sent < 0) return false;
+    bytes.remove_prefix(static_cast<std::size_t>(sent));
+  }
+  return true;
+}
+
 TestServer::TestServer(Handler handler, Limits limits, Address address) {
   auto listener = listen_on(address);
   MLXS_ASSERT(listener);
@@ -58,7 +76,7 @@ void TestServer::post(std::function<void()> work) { boost::asio::post(loop_, std
 
 RawClient::RawClient(const Address& address, int receive_buffer) {
   const bool is_unix = address.kind == Address::Kind::kUnix;
-  fd_ = ::socket(is_unix ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  fd_ = ::socket(is_unix ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
   MLXS_ASSERT(fd_ >= 0);
   if (receive_buffer > 0) {
     ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
@@ -81,16 +99,7 @@ RawClient::RawClient(const Address& address, int receive_buffer) {
 
 RawClient::~RawClient() { close(); }
 
-bool RawClient::send(std::string_view bytes) {
-  while (!bytes.empty()) {
-    if (fd_ < 0 || !ready(fd_, POLLOUT)) return false;
-    const auto sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent < 0 && errno == EAGAIN) continue;
-    if (sent < 0) return false;
-    bytes.remove_prefix(static_cast<std::size_t>(sent));
-  }
-  return true;
-}
+bool RawClient::send(std::string_view bytes) { return fd_ >= 0 && send_all(fd_, bytes); }
 
 bool RawClient::receive() {
   std::array<char, 64 * 1024> buffer{};

@@ -15,6 +15,10 @@
 
 namespace mlxs::http {
 
+/// For tests: sends all of `bytes` without raising SIGPIPE; false if the peer has closed or reset,
+/// or takes nothing for ten seconds.
+bool send_all(int fd, std::string_view bytes);
+
 /// For tests: a server on port 0 with a loop and a thread of its own.
 class TestServer {
  public:
