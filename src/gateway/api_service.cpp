@@ -130,24 +130,22 @@ asio::awaitable<void> ApiService::dispatch(http::Exchange& exchange, RequestScop
     return r.path.ends_with('/') ? path.starts_with(r.path) && path.size() > r.path.size()
                                  : path == r.path;
   });
+  // Arguments of co_await are named: GCC 12 destroys braced temporaries there twice.
   if (route == std::end(kRoutes)) {
-    co_await reply_error(
-        exchange,
-        scope,
-        {ErrorCode::kNotFound, fmt::format("[http] there is no {} {}", request.method, path)});
+    Error error =
+        fail(ErrorCode::kNotFound, fmt::format("[http] there is no {} {}", request.method, path));
+    co_await reply_error(exchange, scope, std::move(error));
     co_return;
   }
   if (is_preflight(request)) {
-    co_await reply(exchange, scope, preflight_response(scope.origin, route->method));
+    http::Response response = preflight_response(scope.origin, route->method);
+    co_await reply(exchange, scope, std::move(response));
     co_return;
   }
   if (request.method != route->method) {
-    co_await reply_error(
-        exchange,
-        scope,
-        {ErrorCode::kMethodNotAllowed, fmt::format("[http] {} takes {}", path, route->method)},
-        std::nullopt,
-        route->method);
+    Error error =
+        fail(ErrorCode::kMethodNotAllowed, fmt::format("[http] {} takes {}", path, route->method));
+    co_await reply_error(exchange, scope, std::move(error), std::nullopt, route->method);
     co_return;
   }
   if (!route->open) {
@@ -187,11 +185,9 @@ asio::awaitable<void> ApiService::generate(http::Exchange& exchange,
   Admission& admission = context_.shared.admission;
   const auto ticket = admission.try_enter(scope.settings->config.limits.in_flight);
   if (!ticket) {
-    co_await reply_error(
-        exchange,
-        scope,
-        {ErrorCode::kOverloaded, "[admission] limits.in_flight requests are being answered"},
-        admission.retry_after_s());
+    Error error =
+        fail(ErrorCode::kOverloaded, "[admission] limits.in_flight requests are being answered");
+    co_await reply_error(exchange, scope, std::move(error), admission.retry_after_s());
     co_return;
   }
   const FlightPtr flight = Flight::start(context_,

@@ -21,7 +21,7 @@ struct RequestRecord {
   std::uint64_t bytes = 0;     ///< Of the answer's body.
   std::string key;             ///< Name of the API key, empty without one.
   std::optional<Error> error;  ///< What the client was told, also in mid-stream.
-  bool client_gone = false;
+  bool client_gone = false;    ///< Before all of the answer was sent.
   Milliseconds total{0};
 
   // Generations only.

@@ -32,8 +32,8 @@ asio::awaitable<void> reply(http::Exchange& exchange,
                             RequestScope& scope,
                             http::Response response) {
   scope.add_headers(response.headers);
-  // A failure means that the client left: the record sees that through the exchange.
-  (void)co_await exchange.send(std::move(response));
+  const auto sent = co_await exchange.send(std::move(response));
+  if (!sent) scope.record.client_gone = true;
 }
 
 asio::awaitable<void> reply_json(http::Exchange& exchange,
@@ -74,7 +74,6 @@ asio::awaitable<void> reply_ready(http::Exchange& exchange,
 void close_record(RequestRecord& record, const http::Exchange& exchange) {
   record.status = exchange.status_sent();
   record.bytes = exchange.bytes_sent();
-  record.client_gone = record.client_gone || exchange.client_gone();
   record.total = std::chrono::duration_cast<Milliseconds>(Clock::now() - record.arrived_at);
 }
 

@@ -27,7 +27,7 @@ struct RequestScope {
   void add_headers(http::Headers& headers) const;
 };
 
-/// Sends a whole answer with the scope's headers.
+/// Sends a whole answer with the scope's headers. The record learns if the client was gone.
 boost::asio::awaitable<void> reply(http::Exchange& exchange,
                                    RequestScope& scope,
                                    http::Response response);

@@ -45,24 +45,22 @@ asio::awaitable<void> AdminService::dispatch(http::Exchange& exchange, RequestSc
   }
   scope.origin = std::move(*origin);
   const Route* route = std::ranges::find(kRoutes, request.path(), &Route::path);
+  // Arguments of co_await are named: GCC 12 destroys braced temporaries there twice.
   if (route == std::end(kRoutes)) {
-    co_await reply_error(exchange,
-                         scope,
-                         {ErrorCode::kNotFound,
-                          fmt::format("[http] there is no {} {}", request.method, request.path())});
+    Error error = fail(ErrorCode::kNotFound,
+                       fmt::format("[http] there is no {} {}", request.method, request.path()));
+    co_await reply_error(exchange, scope, std::move(error));
     co_return;
   }
   if (is_preflight(request)) {
-    co_await reply(exchange, scope, preflight_response(scope.origin, "GET"));
+    http::Response response = preflight_response(scope.origin, "GET");
+    co_await reply(exchange, scope, std::move(response));
     co_return;
   }
   if (request.method != "GET") {
-    co_await reply_error(
-        exchange,
-        scope,
-        {ErrorCode::kMethodNotAllowed, fmt::format("[http] {} takes GET", route->path)},
-        std::nullopt,
-        "GET");
+    Error error =
+        fail(ErrorCode::kMethodNotAllowed, fmt::format("[http] {} takes GET", route->path));
+    co_await reply_error(exchange, scope, std::move(error), std::nullopt, "GET");
     co_return;
   }
   if (!route->open && scope.settings->admin_needs_key) {

@@ -128,9 +128,7 @@ void Fleet::set_settings(SettingsPtr settings) {
       worker.state = state_of(known);
     }
   }
-  std::erase_if(members_, [&](const auto& item) {
-    return item.second->probe && !foreign.contains(item.first);
-  });
+  remove_if([&](const Member& known) { return known.probe && !foreign.contains(known.worker.id); });
   publish();
 }
 
@@ -188,8 +186,8 @@ void Fleet::set_native(const json::array& workers) {
     worker.state = state_of(known);
     worker.error = known.exit_error;
   }
-  std::erase_if(members_, [&](const auto& item) {
-    return item.second->worker.native && !present.contains(item.first);
+  remove_if([&](const Member& known) {
+    return known.worker.native && !present.contains(known.worker.id);
   });
   publish();
 }
@@ -289,14 +287,26 @@ asio::awaitable<void> Fleet::check_stalls() {
   }
 }
 
+void Fleet::remove_if(const std::function<bool(const Member&)>& gone) {
+  std::erase_if(members_, [&](const auto& item) {
+    if (!gone(*item.second)) return false;
+    show_state(*item.second, false);
+    return true;
+  });
+}
+
+void Fleet::show_state(const Member& member, bool present) {
+  for (const WorkerState state : kWorkerStates)
+    metrics_.registry
+        .gauge("mlx_worker_state",
+               "1 for the state that a worker is in.",
+               {{"worker", member.worker.id}, {"state", std::string{to_string(state)}}})
+        .set(present && member.worker.state == state ? 1 : 0);
+}
+
 void Fleet::collect() {
   for (const auto& [id, known] : members_) {
-    for (const WorkerState state : kWorkerStates)
-      metrics_.registry
-          .gauge("mlx_worker_state",
-                 "1 for the state that a worker is in.",
-                 {{"worker", id}, {"state", std::string{to_string(state)}}})
-          .set(known->worker.state == state ? 1 : 0);
+    show_state(*known, true);
     metrics_.registry
         .gauge("mlx_worker_inflight", "Attempts running on a worker.", {{"worker", id}})
         .set(known->worker.in_flight->load(std::memory_order_relaxed));

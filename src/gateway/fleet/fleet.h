@@ -59,6 +59,8 @@ class Fleet {
   void on_probe(Member& member, const std::string& failure);
   [[nodiscard]] WorkerState state_of(const Member& member) const;
   void refresh(Member& member);
+  void remove_if(const std::function<bool(const Member&)>& gone);
+  void show_state(const Member& member, bool present);
   void publish();
   boost::asio::awaitable<void> check_stalls();
 

@@ -111,7 +111,10 @@ asio::awaitable<void> Flight::run(FlightPtr self) {
       std::optional<int> retry_after_s = end.retry_after_s;
       if (!retry_after_s && end.error->code == ErrorCode::kUnavailable)
         retry_after_s = kUnavailableRetryS;
-      fail(*end.error, retry_after_s);
+      Error error = *end.error;
+      // "Cancelled" means that our client left; a worker that says it of itself gave up.
+      if (error.code == ErrorCode::kCancelled) error.code = ErrorCode::kWorkerLost;
+      fail(std::move(error), retry_after_s);
       co_return;
     }
     spdlog::debug("request {}: attempt {} on {} did not start: {}",

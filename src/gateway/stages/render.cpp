@@ -58,7 +58,7 @@ asio::awaitable<void> send_stream(http::Exchange& exchange,
     }
     const bool end = log.ended() && at == log.size();
     if (end && log.error()) {
-      if (log.error()->code == ErrorCode::kCancelled) co_return;
+      if (log.error()->code == ErrorCode::kCancelled) break;
       if (!head_sent && log.size() == 0) {
         co_await reply_error(exchange, scope, *log.error(), flight->retry_after_s());
         co_return;
@@ -84,7 +84,7 @@ asio::awaitable<void> send_stream(http::Exchange& exchange,
     }
     if (auto sent = co_await exchange.write(out); !sent) break;
     if (end) {
-      (void)co_await exchange.finish();
+      if (auto sent = co_await exchange.finish(); !sent) break;
       co_return;
     }
     keep_alive_at = Clock::now() + plan.keep_alive;
@@ -104,7 +104,10 @@ asio::awaitable<void> send_whole(http::Exchange& exchange,
       co_await log.wait_ended(plan.deadline.when());
   }
   if (log.error()) {
-    if (log.error()->code == ErrorCode::kCancelled) co_return;
+    if (log.error()->code == ErrorCode::kCancelled) {
+      scope.record.client_gone = true;
+      co_return;
+    }
     co_await reply_error(exchange, scope, *log.error(), flight->retry_after_s());
     co_return;
   }

@@ -145,6 +145,7 @@ bool Client::read_chunk() {
     if (!receive()) return false;
   text_.append(in_, line_end + 2, bytes);
   in_.erase(0, whole);
+  ++chunks_;
   if (bytes == 0) complete_ = true;
   return bytes > 0;
 }

@@ -5,9 +5,12 @@
 
 #include <boost/json/value.hpp>
 
+#include <cstddef>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace mlxs::gateway {
 
@@ -45,6 +48,8 @@ class Client {
   /// connection has ended, which `complete` tells apart.
   [[nodiscard]] std::optional<std::string> next_event();
   [[nodiscard]] bool complete() const { return complete_; }
+  /// Chunks of the body so far: what the server wrote at once.
+  [[nodiscard]] std::size_t chunks() const { return chunks_; }
   void close();
 
  private:
@@ -55,6 +60,7 @@ class Client {
   int fd_ = -1;
   std::string in_;    // received, not yet looked at
   std::string text_;  // decoded, not yet taken
+  std::size_t chunks_ = 0;
   bool chunked_ = false;
   bool complete_ = false;
 };

@@ -202,11 +202,12 @@ struct MockWorker::Impl {
 
   asio::awaitable<void> generate(http::Exchange& exchange) {
     const int mine = incarnation;
-    Script steps = next_script(exchange.request());
-    exchange.on_client_gone([this] {
-      note([this] { ++cancelled; });
-      changed.notify();
-    });
+    exchange.on_client_gone([this] { changed.notify(); });
+    co_await play(exchange, next_script(exchange.request()), mine);
+    if (exchange.client_gone() && mine == incarnation) note([this] { ++cancelled; });
+  }
+
+  asio::awaitable<void> play(http::Exchange& exchange, Script steps, int mine) {
     if (!steps.empty() && steps.front().kind == Step::Kind::kAnswer) {
       (void)co_await exchange.send(std::move(steps.front().answer));
       co_return;

@@ -23,18 +23,21 @@ AttemptEnd failed(ErrorCode code, std::string message) {
   return {.error = Error{code, std::move(message)}};
 }
 
+enum class Wait { kFirstEvent, kToken };
+
 // A connection error after which the answer cannot go on, in the terms of the client.
-AttemptEnd connection_failed(const Error& error,
-                             const AttemptRules& rules,
-                             std::string_view waited_for,
-                             Milliseconds waited) {
+AttemptEnd connection_failed(const Error& error, const AttemptRules& rules, Wait wait) {
   switch (error.code) {
     case ErrorCode::kDeadlineExceeded:
       if (rules.deadline.passed())
         return failed(ErrorCode::kDeadlineExceeded, "[attempt] the request's deadline passed");
+      if (wait == Wait::kFirstEvent)
+        return failed(ErrorCode::kDeadlineExceeded,
+                      fmt::format("[attempt] the worker answered nothing in {} ms",
+                                  rules.first_event.count()));
       return failed(
           ErrorCode::kWorkerLost,
-          fmt::format("[attempt] no {} from the worker in {} ms", waited_for, waited.count()));
+          fmt::format("[attempt] no token from the worker in {} ms", rules.token.count()));
     case ErrorCode::kIo:
       return failed(ErrorCode::kWorkerLost, error.message);
     default:
@@ -76,7 +79,7 @@ asio::awaitable<AttemptEnd> read_whole(http::ClientConnection& connection,
                                        Log& log) {
   const Deadline wait = Deadline::sooner(rules.deadline, Deadline::after(rules.first_event));
   auto body = co_await connection.read_all(rules.answer_bytes, wait);
-  if (!body) co_return connection_failed(body.error(), rules, "answer", rules.first_event);
+  if (!body) co_return connection_failed(body.error(), rules, Wait::kFirstEvent);
   if (log.ended()) co_return failed(ErrorCode::kCancelled, "[attempt] the flight ended");
   auto chunk = api::parse_whole(rules.surface, *body);
   if (!chunk) co_return AttemptEnd{.error = chunk.error()};
@@ -114,8 +117,7 @@ asio::awaitable<AttemptEnd> read_stream(http::ClientConnection& connection,
     auto bytes = co_await connection.read_some(wait);
     if (log.ended()) co_return failed(ErrorCode::kCancelled, "[attempt] the flight ended");
     if (!bytes)
-      co_return connection_failed(
-          bytes.error(), rules, "token", begun ? rules.token : rules.first_event);
+      co_return connection_failed(bytes.error(), rules, begun ? Wait::kToken : Wait::kFirstEvent);
     if (bytes->empty()) {
       // Some servers leave out [DONE]; a finish reason says as much.
       if (!log.finish_reason().empty()) co_return AttemptEnd{};
@@ -148,7 +150,7 @@ asio::awaitable<AttemptEnd> run_attempt(http::ClientConnection& connection,
   auto head = co_await connection.send(request, first_event);
   if (log.ended()) co_return failed(ErrorCode::kCancelled, "[attempt] the flight ended");
   if (!head) {
-    AttemptEnd end = connection_failed(head.error(), rules, "answer", rules.first_event);
+    AttemptEnd end = connection_failed(head.error(), rules, Wait::kFirstEvent);
     end.connection_lost =
         head.error().code == ErrorCode::kWorkerLost || head.error().code == ErrorCode::kIo;
     end.not_started = end.connection_lost;

@@ -65,6 +65,8 @@ asio::awaitable<void> Pool::connect_warm(std::shared_ptr<Pool> self) {
     auto connected = co_await self->warming_->connect(Deadline::after(limits_.connect));
     auto connection = std::move(self->warming_);
     if (!connected || self->closed_) break;  // the next sweep tries again
+    // Leases may have taken all places while this one connected.
+    if (self->idle_.size() + self->leased_ >= self->limits_.connections_max) break;
     self->idle_.push_front({std::move(connection), Clock::now()});
     self->update_gauges();
     self->returned_.notify();
