@@ -8,12 +8,10 @@
 #include "engine/ops/attention_cpu.h"
 
 #include "base/assert.h"
-
-#include <mlx/allocator.h>
-#include <mlx/backend/cpu/encoder.h>
-#include <mlx/ops.h>
-#include <mlx/primitives.h>
-#include <mlx/utils.h>
+#include "engine/ops/cpu_op.h"
+#include "engine/ops/lanes.h"
+#include "engine/ops/parallel.h"
+#include "engine/ops/row_kernels.h"
 
 #ifdef MLXS_OPENBLAS
 #include <cblas.h>
@@ -23,10 +21,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <limits>
-#include <stdexcept>
-#include <utility>
 #include <vector>
 
 namespace mlxs::engine {
@@ -37,18 +31,9 @@ namespace mx = mlx::core;
 
 namespace {
 
-// Chosen at load time for the machine at hand; the plain one is the baseline of the architecture.
-#if defined(__x86_64__) && defined(__GNUC__)
-#define MLXS_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define MLXS_CLONES
-#endif
-
-constexpr int kLanes = 16;
 constexpr int kQueriesForProducts = 8;  // From this many queries of a row on, matrix products pay.
 constexpr int kQueryTile = 64;
-
-using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
+constexpr std::int64_t kParallelCostMin = 1 << 18;  // Some 20 µs of one core.
 
 /// Everything the kernels read, by value: they run on MLX's stream thread.
 struct Job {
@@ -76,53 +61,13 @@ struct Job {
   }
 };
 
-/// scores[i] = q · rows[i] for `count` rows of `width` (a multiple of kLanes).
-MLXS_CLONES void dot_rows(const float* q, const float* rows, int count, int width, float* scores) {
-  for (int i = 0; i < count; ++i) {
-    Lanes sum{};
-    for (int d = 0; d < width; d += kLanes) {
-      Lanes a;
-      Lanes b;
-      std::memcpy(&a, q + d, sizeof a);
-      std::memcpy(&b, rows + static_cast<std::ptrdiff_t>(i) * width + d, sizeof b);
-      sum += a * b;
-    }
-    float total = 0;
-    for (int lane = 0; lane < kLanes; ++lane) total += sum[lane];
-    scores[i] = total;
-  }
-}
-
-/// out += sum of weights[i] · rows[i].
-MLXS_CLONES void add_weighted_rows(
-    const float* weights, const float* rows, int count, int width, float* out) {
-  for (int d = 0; d < width; d += kLanes) {
-    Lanes sum;
-    std::memcpy(&sum, out + d, sizeof sum);
-    for (int i = 0; i < count; ++i) {
-      Lanes value;
-      std::memcpy(&value, rows + static_cast<std::ptrdiff_t>(i) * width + d, sizeof value);
-      sum += value * weights[i];
-    }
-    std::memcpy(out + d, &sum, sizeof sum);
-  }
-}
-
 /// Turns scores[first, last) into weights that sum to one.
 void softmax(const AttentionParams& params, float* scores, int first, int last) {
-  float best = -std::numeric_limits<float>::infinity();
   for (int i = first; i < last; ++i) {
     scores[i] *= params.scale;
     if (params.softcap != 0) scores[i] = params.softcap * std::tanh(scores[i] / params.softcap);
-    best = std::max(best, scores[i]);
   }
-  float sum = 0;
-  for (int i = first; i < last; ++i) {
-    scores[i] = std::exp(scores[i] - best);
-    sum += scores[i];
-  }
-  const float inverse = 1.0f / sum;
-  for (int i = first; i < last; ++i) scores[i] *= inverse;
+  softmax_row(scores + first, last - first);
 }
 
 /// One query of one head.
@@ -222,63 +167,75 @@ void attend_tile(const Job& job,
   });
 }
 
+/// A piece of work: some queries of a row, for one head or for all that share a key head.
+struct Piece {
+  const AttentionPlan::Row* row;
+  int index, count;
+  int first_head, last_head;
+};
+
 void attend(const Job& job, const AttentionPlan& plan) {
-  std::vector<float> scores;
+  std::vector<Piece> pieces;
+  std::int64_t cost = 0;
   for (const AttentionPlan::Row& row : plan.rows()) {
-    for (int head = 0; head < job.heads; ++head) {
-      if (row.q_len < kQueriesForProducts) {
-        for (int i = 0; i < row.q_len; ++i) attend_one(job, row, i, head, scores);
-        continue;
-      }
-      for (int i = 0; i < row.q_len; i += kQueryTile) {
-        attend_tile(job, row, i, std::min(kQueryTile, row.q_len - i), head, scores);
+    const bool tiles = row.q_len >= kQueriesForProducts;
+    const int heads = tiles ? 1 : job.heads / job.kv_heads;
+    for (int i = 0; i < row.q_len; i += kQueryTile) {
+      const int count = std::min(kQueryTile, row.q_len - i);
+      for (int head = 0; head < job.heads; head += heads) {
+        pieces.push_back({&row, i, count, head, head + heads});
       }
     }
+    cost += std::int64_t{row.q_len} * row.kv_len * job.heads * job.head_dim;
+  }
+  const auto compute = [&](int number) {
+    thread_local std::vector<float> scores;
+    const Piece& piece = pieces[static_cast<std::size_t>(number)];
+    if (piece.row->q_len >= kQueriesForProducts) {
+      attend_tile(job, *piece.row, piece.index, piece.count, piece.first_head, scores);
+      return;
+    }
+    for (int head = piece.first_head; head < piece.last_head; ++head) {
+      for (int i = 0; i < piece.count; ++i) {
+        attend_one(job, *piece.row, piece.index + i, head, scores);
+      }
+    }
+  };
+  const int count = static_cast<int>(pieces.size());
+  if (cost < kParallelCostMin) {
+    for (int i = 0; i < count; ++i) compute(i);
+  } else {
+    parallel_for(count, compute);
   }
 }
 
 /// inputs: q, keys, values.
-class AttentionCpu : public mx::UnaryPrimitive {
- public:
-  AttentionCpu(mx::Stream stream, std::shared_ptr<const AttentionPlan> plan, AttentionParams params)
-      : mx::UnaryPrimitive(stream), plan_(std::move(plan)), params_(params) {}
+struct AttentionKernel {
+  std::shared_ptr<const AttentionPlan> plan;
+  AttentionParams params;
 
-  void eval_cpu(const std::vector<mx::array>& inputs, mx::array& out) override {
-    const mx::array& q = inputs[0];
-    const mx::array& keys = inputs[1];
-    MLXS_ASSERT(q.strides(2) == 1);
-    out.set_data(mx::allocator::malloc(out.nbytes()));
-    auto& encoder = mx::cpu::get_command_encoder(stream());
-    for (const mx::array& input : inputs) encoder.set_input_array(input);
-    encoder.set_output_array(out);
-    const Job job{.q = q.data<float>(),
-                  .keys = keys.data<float>(),
-                  .values = inputs[2].data<float>(),
-                  .out = out.data<float>(),
-                  .q_token_stride = q.strides(0),
-                  .q_head_stride = q.strides(1),
-                  .heads = q.shape(1),
-                  .kv_heads = keys.shape(1),
-                  .head_dim = q.shape(2),
-                  .block_tokens = keys.shape(2),
-                  .params = params_};
-    encoder.dispatch([job, plan = plan_] { attend(job, *plan); });
+  void operator()(const std::vector<CpuInput>& inputs, float* out) const {
+    const CpuInput& q = inputs[0];
+    const CpuInput& keys = inputs[1];
+    const Job job{.q = q.as<float>(),
+                  .keys = keys.as<float>(),
+                  .values = inputs[2].as<float>(),
+                  .out = out,
+                  .q_token_stride = q.strides[0],
+                  .q_head_stride = q.strides[1],
+                  .heads = q.shape[1],
+                  .kv_heads = keys.shape[1],
+                  .head_dim = q.shape[2],
+                  .block_tokens = keys.shape[2],
+                  .params = params};
+    attend(job, *plan);
   }
-  void eval_gpu(const std::vector<mx::array>&, mx::array&) override {
-    throw std::logic_error("attention's CPU primitive runs on CPU only");
-  }
-  const char* name() const override { return "mlxs::AttentionCpu"; }
-
- private:
-  std::shared_ptr<const AttentionPlan> plan_;
-  AttentionParams params_;
 };
 
 }  // namespace
 
 bool can_attention_cpu(const mx::array& q, const KvLayer& kv) {
-  return mx::default_device() == mx::Device::cpu && q.dtype() == mx::float32 &&
-         kv.keys.dtype() == mx::float32 && q.shape(2) % kLanes == 0;
+  return on_cpu_float32(q) && kv.keys.dtype() == mx::float32 && q.shape(2) % kLanes == 0;
 }
 
 mx::array attention_cpu(const mx::array& q,
@@ -286,11 +243,8 @@ mx::array attention_cpu(const mx::array& q,
                         const std::shared_ptr<const AttentionPlan>& plan,
                         const AttentionParams& params) {
   MLXS_ASSERT(can_attention_cpu(q, kv));
-  return mx::array(
-      q.shape(),
-      mx::float32,
-      std::make_shared<AttentionCpu>(mx::default_stream(mx::Device::cpu), plan, params),
-      {q, kv.keys, kv.values});
+  return cpu_op(
+      "mlxs::Attention", q.shape(), {q, kv.keys, kv.values}, AttentionKernel{plan, params});
 }
 
 #else

@@ -1,6 +1,6 @@
 #include "engine/ops/linear.h"
 
-#include "engine/ops/vector_product.h"
+#include "engine/ops/dense_product.h"
 
 #include <mlx/ops.h>
 #include <mlx/utils.h>
@@ -16,7 +16,7 @@ mx::array product(const mx::array& x, const Weight& weight) {
     return mx::quantized_matmul(
         x, weight.data, *weight.scales, weight.biases, true, weight.group_size, weight.bits);
   }
-  if (can_vector_product(x, weight.data)) return vector_product(x, weight.data);
+  if (can_dense_product(x, weight.data)) return dense_product(x, weight.data);
   return mx::matmul(x, mx::transpose(weight.data));
 }
 

@@ -1,9 +1,15 @@
 #include "engine/ops/rope.h"
 
+#include "engine/ops/cpu_op.h"
+#include "engine/ops/parallel.h"
+#include "engine/ops/row_kernels.h"
+
 #include <mlx/fast.h>
 #include <mlx/ops.h>
 
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <numbers>
 #include <vector>
 
@@ -23,6 +29,35 @@ mx::array to_array(const std::vector<double>& freqs) {
   const std::vector<float> narrow(freqs.begin(), freqs.end());
   return mx::array(narrow.begin(), mx::Shape{static_cast<int>(narrow.size())});
 }
+
+/// inputs: x [T, H, D], positions [T], freqs [D/2]. Angles are worked out once a token.
+struct RopeKernel {
+  float scale;
+
+  void operator()(const std::vector<CpuInput>& inputs, float* out) const {
+    const CpuInput& x = inputs[0];
+    const auto* positions = inputs[1].as<std::int32_t>();
+    const auto* freqs = inputs[2].as<float>();
+    const int width = x.shape[2];
+    const int half = width / 2;
+    const int heads = x.shape[1];
+    parallel_rows(x.shape[0], std::int64_t{heads} * width, [&](int first, int last) {
+      std::vector<float> angles(static_cast<std::size_t>(width));  // Cosines, then sines.
+      float* to = out + std::int64_t{first} * heads * width;
+      for (int t = first; t < last; ++t) {
+        for (int i = 0; i < half; ++i) {
+          const float angle = static_cast<float>(positions[t]) * scale * (1.0f / freqs[i]);
+          angles[static_cast<std::size_t>(i)] = std::cos(angle);
+          angles[static_cast<std::size_t>(half + i)] = std::sin(angle);
+        }
+        for (int h = 0; h < heads; ++h, to += width) {
+          const float* head = x.as<float>() + t * x.strides[0] + h * x.strides[1];
+          rope_head(head, angles.data(), angles.data() + half, half, to);
+        }
+      }
+    });
+  }
+};
 
 }  // namespace
 
@@ -46,6 +81,9 @@ mx::array llama3_rope_freqs(int dims, double base, const Llama3Scaling& scaling)
 }
 
 mx::array rope(const mx::array& x, const Rope& rope, const mx::array& positions) {
+  if (on_cpu_float32(x)) {
+    return cpu_op("mlxs::Rope", x.shape(), {x, positions, rope.freqs}, RopeKernel{rope.scale});
+  }
   // One token a batch entry: the only form in which MLX takes a position for each.
   const mx::array rows = mx::expand_dims(x, 2);
   const mx::array turned =

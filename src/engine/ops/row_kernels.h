@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+
+namespace mlxs::engine {
+
+/// Float32 kernels over one row, for the CPU forms of the operations. `width` is any number.
+
+/// out = x / sqrt(mean(x²) + eps) · weight
+void rms_norm_row(const float* x, const float* weight, int width, float eps, float* out);
+
+/// out = gate / (1 + e^-gate) · up
+void silu_gate_row(const float* gate, const float* up, int width, float* out);
+
+/// Rotates one head: pairs (i, i + half) by cosines[i], sines[i].
+void rope_head(const float* x, const float* cosines, const float* sines, int half, float* out);
+
+/// scores[i] = q · rows[i] for `count` rows of `width`, a multiple of 16.
+void dot_rows(const float* q, const float* rows, int count, int width, float* scores);
+
+/// out += sum of weights[i] · rows[i]; `width` as above.
+void add_weighted_rows(const float* weights, const float* rows, int count, int width, float* out);
+
+/// scores becomes e^(scores - max) / sum; returns nothing for `count` 0.
+void softmax_row(float* scores, int count);
+
+}  // namespace mlxs::engine
