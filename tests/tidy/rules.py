@@ -227,11 +227,23 @@ def cited_requirements_exist(tree: Tree) -> Findings:
                            "docs/requirements.md")
 
 
+METRIC = re.compile(r'"((?:mlx_|gen_ai_(?:server|client)_|vllm:)[a-z_0-9]+)"')
+
+
+def metrics_are_documented(tree: Tree) -> Findings:
+    page = tree.get("docs/metrics.md", "")
+    for path, text in tree.items():
+        if re.match(r"src/(gateway|worker)/", path) and not path.endswith("_test.cpp"):
+            for match in METRIC.finditer(text):
+                if f"`{match[1]}`" not in page:
+                    yield f"{path}:{line_of(text, match.start())}: {match[1]} is not in docs/metrics.md"
+
+
 RULES: list[Callable[[Tree], Findings]] = [
     arrows_point_one_way, our_includes_exist, only_the_engine_sees_mlx,
     schedule_and_blocks_run_without_mlx, models_do_not_know_the_scheduler,
     the_rust_header_stays_in_text_and_sample, sockets_stay_where_they_belong,
     test_helpers_stay_in_tests, every_source_has_a_target, headers_have_pragma_once,
     files_stay_readable, no_tabs, nothing_is_left_unfinished, no_machine_paths,
-    change_fragments_say_something, cited_requirements_exist,
+    change_fragments_say_something, cited_requirements_exist, metrics_are_documented,
 ]

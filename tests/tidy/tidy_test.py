@@ -95,6 +95,9 @@ EXAMPLES = [
     (rules.cited_requirements_exist,
      {"src/base/a_test.cpp": "// R-ENG-" "2\n", "docs/requirements.md": REQUIREMENTS},
      {"src/base/a_test.cpp": "// R-ENG-" "1\n", "docs/requirements.md": REQUIREMENTS}),
+    (rules.metrics_are_documented,
+     {"src/worker/a.cpp": 'r.gauge("mlx_b", "");\n', "docs/metrics.md": "| `mlx_a` |\n"},
+     {"src/worker/a.cpp": 'r.gauge("mlx_a", "");\n', "docs/metrics.md": "| `mlx_a` |\n"}),
 ]
 
 
