@@ -50,7 +50,7 @@ std::string difference(const boost::json::value& expected, const Result<std::str
   return "wanted an error: " + std::string{words} + "\n   got: " + got;
 }
 
-// R: rendered chat templates equal transformers' (tools with their key order, system, multi-turn).
+// Tools with their key order, system, several turns, calls and results, refusals.
 TEST(ChatTemplateGolden, TemplatesRenderAsInTransformers) {
   const auto file = golden_file("templates.json");
   const auto& conversations = file.at("conversations").as_array();
