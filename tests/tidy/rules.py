@@ -79,8 +79,9 @@ def arrows_point_one_way(tree: Tree) -> Findings:
 def our_includes_exist(tree: Tree) -> Findings:
     for path, text in own_sources(tree):
         for line, bracket, name in includes(text):
-            if bracket == '"' and f"src/{name}" not in tree and not RUST_HEADER.search(name):
-                yield f'{path}:{line}: "{name}" is no file under src/; others come in <>'
+            if bracket == '"' and not {f"src/{name}", name} & tree.keys() \
+                    and not RUST_HEADER.search(name):
+                yield f'{path}:{line}: "{name}" is no file of ours; others come in <>'
 
 
 def only_the_engine_sees_mlx(tree: Tree) -> Findings:
@@ -173,6 +174,15 @@ def every_source_has_a_target(tree: Tree) -> Findings:
             yield f"{path}:1: a test that no test program lists"
 
 
+def co_await_takes_no_braced_temporaries(tree: Tree) -> Findings:
+    """GCC 12 destroys a braced temporary among the arguments of an awaited call twice."""
+    for path, text in own_sources(tree):
+        for match in re.finditer(r"co_await\b[^;{}]*[(,]\s*(\w*(Error|Request|Response))?\{(?!\})",
+                                 text):
+            yield (f"{path}:{line_of(text, match.start())}: a braced temporary in a co_await; "
+                   "name it first")
+
+
 def headers_have_pragma_once(tree: Tree) -> Findings:
     for path, text in own_sources(tree):
         if path.endswith(".h") and not re.search(r"^#pragma once$", text, re.MULTILINE):
@@ -243,7 +253,8 @@ RULES: list[Callable[[Tree], Findings]] = [
     arrows_point_one_way, our_includes_exist, only_the_engine_sees_mlx,
     schedule_and_blocks_run_without_mlx, models_do_not_know_the_scheduler,
     the_rust_header_stays_in_text_and_sample, sockets_stay_where_they_belong,
-    test_helpers_stay_in_tests, every_source_has_a_target, headers_have_pragma_once,
-    files_stay_readable, no_tabs, nothing_is_left_unfinished, no_machine_paths,
-    change_fragments_say_something, cited_requirements_exist, metrics_are_documented,
+    test_helpers_stay_in_tests, every_source_has_a_target, co_await_takes_no_braced_temporaries,
+    headers_have_pragma_once, files_stay_readable, no_tabs, nothing_is_left_unfinished,
+    no_machine_paths, change_fragments_say_something, cited_requirements_exist,
+    metrics_are_documented,
 ]

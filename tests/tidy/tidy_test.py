@@ -77,6 +77,13 @@ EXAMPLES = [
     (rules.every_source_has_a_target,
      {"src/a/b_test.cpp": "", "src/a/CMakeLists.txt": "mlxs_library(a SOURCES b_test.cpp)\n"},
      {"src/a/b_test.cpp": "", "src/CMakeLists.txt": "mlxs_test(t SOURCES a/b_test.cpp DEPS x)\n"}),
+    (rules.co_await_takes_no_braced_temporaries,
+     {"src/gateway/a.cpp": "co_await reply(exchange,\n  {ErrorCode::kNotFound, text()});\n"},
+     {"src/gateway/a.cpp": "co_await reply(exchange, std::move(error), Milliseconds{5}, {});\n"
+                           "const auto after = pair({1, 2});\n"}),
+    (rules.co_await_takes_no_braced_temporaries,
+     {"src/gateway/a.cpp": "co_await reply(Error{ErrorCode::kNotFound, text()});\n"},
+     {"src/gateway/a.cpp": "co_return Error{ErrorCode::kNotFound, text()};\n"}),
     (rules.headers_have_pragma_once, {"src/base/a.h": "int a();\n"},
      {"src/base/a.h": "// Why.\n#pragma once\n"}),
     (rules.files_stay_readable, {"src/base/a.cpp": "\n" * 601}, {"src/base/a.cpp": "\n" * 600}),
