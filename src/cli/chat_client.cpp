@@ -27,7 +27,7 @@ namespace json = boost::json;
 constexpr Milliseconds kConnect{5'000};
 constexpr Milliseconds kAnswerStart{600'000};  // As the official clients: a model may be loading.
 constexpr Milliseconds kSilence{120'000};      // The server sends a comment every 15 s.
-constexpr std::size_t kBodyBytesMax = 4 * 1024 * 1024;
+constexpr std::size_t kBodyBytesMax = 4UL * 1024 * 1024;
 
 /// A request with what all of them carry.
 http::Request make_request(const ChatSettings& settings,

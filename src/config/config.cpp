@@ -14,7 +14,7 @@
 namespace mlxs::config {
 namespace {
 
-constexpr std::size_t kFileBytesMax = 4 * 1024 * 1024;
+constexpr std::size_t kFileBytesMax = 4UL * 1024 * 1024;
 
 const Node& node_at(const Node& root, std::string_view key) {
   const Node* const found = root.find(key);
@@ -23,17 +23,18 @@ const Node& node_at(const Node& root, std::string_view key) {
 
 Wrong check_exposure(const Config& config, const Node& root) {
   if (!config.keys.empty() || config.allow_unauthenticated) return {};
-  constexpr std::string_view kText =
-      "{} can be reached from other machines and no API key is configured: add `keys`, listen on "
-      "127.0.0.1, or say allow_unauthenticated: true";
-  if (!parse_listen(config.listen)->loopback)
-    return wrong(
-        node_at(root, "listen"), "listen", fmt::format(fmt::runtime(kText), config.listen));
-  if (!parse_listen(config.admin.listen)->loopback)
-    return wrong(node_at(node_at(root, "admin"), "listen"),
-                 "admin.listen",
-                 fmt::format(fmt::runtime(kText), config.admin.listen));
-  return {};
+  const auto check =
+      [](const Node& node, const std::string& key, const std::string& text) -> Wrong {
+    const auto address = parse_listen(text);
+    if (address && address->loopback) return {};
+    return wrong(node,
+                 key,
+                 text +
+                     " can be reached from other machines and no API key is configured: add "
+                     "`keys`, listen on 127.0.0.1, or say allow_unauthenticated: true");
+  };
+  if (auto error = check(node_at(root, "listen"), "listen", config.listen)) return error;
+  return check(node_at(node_at(root, "admin"), "listen"), "admin.listen", config.admin.listen);
 }
 
 Wrong check_models(const Config& config, const Node& root) {
@@ -72,7 +73,8 @@ Wrong check_keys(const Config& config, const Node& root) {
 }
 
 Wrong cross_check(const Config& config, const Node& root) {
-  if (config.listen == config.admin.listen && !parse_listen(config.listen)->ephemeral)
+  const auto address = parse_listen(config.listen);
+  if (config.listen == config.admin.listen && address && !address->ephemeral)
     return wrong(node_at(root, "listen"), "listen", "admin.listen has the same address");
   if (auto error = check_keys(config, root)) return error;
   if (auto error = check_exposure(config, root)) return error;

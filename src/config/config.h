@@ -64,17 +64,17 @@ struct Config {
     bool operator==(const Log&) const = default;
   } log;
   struct Limits {
-    std::uint64_t head_bytes = 16 * 1024;
-    std::uint64_t body_bytes = 8 * 1024 * 1024;
+    std::uint64_t head_bytes = 16ULL * 1024;
+    std::uint64_t body_bytes = 8ULL * 1024 * 1024;
     int json_depth = 64;
     int connections = 4096;
     int connections_per_address = 256;
     int in_flight = 1024;  ///< Requests being answered, waiting ones included: 429 beyond.
-    std::uint64_t answer_bytes = 16 * 1024 * 1024;  ///< One request's log: error beyond.
-    Milliseconds head_read{10'000};                 ///< head_read_ms
-    Milliseconds body_stall{10'000};                ///< body_stall_ms
-    Milliseconds idle{60'000};                      ///< idle_ms
-    Milliseconds write_stall{30'000};               ///< write_stall_ms
+    std::uint64_t answer_bytes = 16ULL * 1024 * 1024;  ///< One request's log: error beyond.
+    Milliseconds head_read{10'000};                    ///< head_read_ms
+    Milliseconds body_stall{10'000};                   ///< body_stall_ms
+    Milliseconds idle{60'000};                         ///< idle_ms
+    Milliseconds write_stall{30'000};                  ///< write_stall_ms
     bool operator==(const Limits&) const = default;
   } limits;
   struct Timeouts {

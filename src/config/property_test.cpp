@@ -14,7 +14,7 @@ std::string name(const std::string& salt) { return "n" + salt + "\\\"'#{}é:-"; 
 
 Config arbitrary_config() {
   const auto time = [] { return Milliseconds{*rc::gen::inRange(1, 86'400'000)}; };
-  const auto size = [] { return *rc::gen::inRange<std::uint64_t>(1024, 1024 * 1024); };
+  const auto size = [] { return *rc::gen::inRange<std::uint64_t>(1024, 1024UL * 1024); };
   Config config;
   config.listen = fmt::format("127.0.0.1:{}", *rc::gen::inRange(1, 30'000));
   config.admin.listen = fmt::format("[::1]:{}", *rc::gen::inRange(30'001, 65'536));

@@ -66,7 +66,7 @@ void describe(V& v, std::type_identity<Config::Admin>) {
 template <class V>
 void describe(V& v, std::type_identity<Config::Log>) {
   v.value("level", &Config::Log::level, kLevel, Apply::kReload);
-  v.value("access", &Config::Log::access, kAccess, Apply::kRestart);
+  v.value("access", &Config::Log::access, kAccess, Apply::kReload);
 }
 
 template <class V>

@@ -10,9 +10,9 @@
 namespace mlxs::supervisor {
 namespace {
 
-constexpr std::size_t kLineBytesMax = 8 * 1024;
+constexpr std::size_t kLineBytesMax = 8UL * 1024;
 // A child that filled the pipe leaves at most 64 KiB; a grandchild could go on writing for ever.
-constexpr std::size_t kLastWordsBytesMax = 1024 * 1024;
+constexpr std::size_t kLastWordsBytesMax = 1024UL * 1024;
 
 }  // namespace
 

@@ -21,7 +21,7 @@ namespace {
 namespace asio = boost::asio;
 namespace json = boost::json;
 
-constexpr std::size_t kEventBytesMax = 64 * 1024;
+constexpr std::size_t kEventBytesMax = 64UL * 1024;
 constexpr Milliseconds kAnswer{10'000};  // A worker accepts as soon as it has started.
 constexpr Milliseconds kSilence{5'000};  // It sends an event every second.
 constexpr Milliseconds kRetry{200};

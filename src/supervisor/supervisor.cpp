@@ -235,7 +235,8 @@ class Supervisor {
     progress_timer_.async_wait([this](const boost::system::error_code& error) {
       if (error || announced_ || stage_ != Stage::kServing) return;
       const std::string line = progress_line(fleet_.progress(), elapsed());
-      std::fputs(("\r\033[K" + line).c_str(), stderr);
+      // The cursor stays at the line's start, so that a log line in between replaces it.
+      std::fputs(("\r\033[K" + line + "\r").c_str(), stderr);
       progress_shown_ = !line.empty();
       show_progress_after(kProgressNext);
     });

@@ -379,6 +379,19 @@ TEST(Supervisor, SighupLetsRemovedWorkersFinishTheirSequences) {
   }
 }
 
+TEST(Supervisor, RemovedWorkersThatAreNotReadyEndAtOnce) {
+  Stage stage{kModel};
+  stage.start();
+  Puppet worker = stage.next("worker");
+  Puppet gateway = stage.next("gateway");
+  gateway.worker_in_state("starting");
+
+  stage.write_config("models: []\n");
+  stage.send(SIGHUP);
+
+  EXPECT_EQ(worker.event().at("signal").as_int64(), SIGTERM);
+}
+
 TEST(Supervisor, RemovedWorkersEndAfterTheDrainTimeInAnyCase) {
   Running server{std::string{kModel} + "timeouts: { drain_ms: 50 }\n"};
   server.worker->command(R"(state {"ready":true,"running":1,"waiting":0})");

@@ -120,6 +120,10 @@ void Worker::retire(Milliseconds drain, Milliseconds grace) {
   retire_since_ = Clock::now();
   retire_until_ = retire_since_ + drain;
   retire_grace_ = grace;
+  if (process_->state() != KeptProcess::State::kRunning) {
+    process_->terminate(grace);  // nothing can be running on it
+    return;
+  }
   process_->expect_end(drain + grace);
   retire_timer_.expires_at(*retire_until_);
   retire_timer_.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
