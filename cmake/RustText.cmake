@@ -18,7 +18,7 @@ set(MLXS_RUST_TEXT_LIBRARY ${MLXS_RUST_TEXT_TARGET}/release/libmlxs_text.a)
 set(MLXS_RUST_TEXT_ARGS --locked --release
   --manifest-path ${MLXS_RUST_TEXT_SOURCE}/Cargo.toml --target-dir ${MLXS_RUST_TEXT_TARGET})
 add_custom_command(OUTPUT ${MLXS_RUST_TEXT_LIBRARY}
-  COMMAND ${MLXS_CARGO} build --quiet --lib ${MLXS_RUST_TEXT_ARGS}
+  COMMAND ${MLXS_CARGO} build --lib ${MLXS_RUST_TEXT_ARGS}
   # Cargo leaves a library alone that would come out the same.
   COMMAND ${CMAKE_COMMAND} -E touch ${MLXS_RUST_TEXT_LIBRARY}
   DEPENDS ${MLXS_RUST_TEXT_SOURCE}/Cargo.toml ${MLXS_RUST_TEXT_SOURCE}/Cargo.lock
@@ -34,6 +34,8 @@ set_target_properties(mlxs_rust_text PROPERTIES
 target_link_libraries(mlxs_rust_text INTERFACE Threads::Threads ${CMAKE_DL_LIBS})
 if(UNIX AND NOT APPLE)
   target_link_libraries(mlxs_rust_text INTERFACE m)
+else()
+  target_link_libraries(mlxs_rust_text INTERFACE iconv)
 endif()
 add_dependencies(mlxs_rust_text mlxs_rust_text_build)
 

@@ -65,6 +65,9 @@ fn explain(error: &minijinja::Error) -> String {
         }
         cause = current.source();
     }
+    if error.kind() == ErrorKind::OutOfFuel {
+        return "the chat template takes too many steps over these messages".to_owned();
+    }
     let detail = error.detail().map(|d| format!(": {d}")).unwrap_or_default();
     let line = line.map(|line| format!(" (line {line})")).unwrap_or_default();
     format!("the chat template failed: {}{detail}{line}", error.kind())

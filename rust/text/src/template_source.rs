@@ -155,6 +155,38 @@ mod tests {
     }
 
     #[test]
+    fn any_source_is_prepared_without_a_panic() {
+        const PARTS: [&str; 16] = [
+            "{",
+            "}",
+            "%",
+            "#",
+            "{%",
+            "%}",
+            "{{",
+            "}}",
+            "'",
+            "\"",
+            "\\",
+            "é",
+            " raw ",
+            " endraw ",
+            "-",
+            "\\U0001F60",
+        ];
+        let mut state: u64 = 1;
+        for _ in 0..20_000 {
+            let mut source = String::new();
+            for _ in 0..12 {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                source += PARTS[(state >> 60) as usize];
+            }
+            let prepared = prepare(&source);
+            assert!(prepared.len() >= source.len() / 4, "{source}");
+        }
+    }
+
+    #[test]
     fn line_ends_are_newlines() {
         assert_eq!(prepare("a\r\nb\rc\n"), "a\nb\nc\n");
     }

@@ -154,6 +154,7 @@ TEST(ChatTemplate, EndlessWorkEndsWithAnError) {
 
   ASSERT_FALSE(text);
   EXPECT_EQ(text.error().code, ErrorCode::kInvalidRequest);
+  EXPECT_THAT(text.error().message, HasSubstr("too many steps"));
 }
 
 TEST(ChatTemplate, EndlessRecursionEndsWithAnError) {
