@@ -60,13 +60,14 @@ engine::SamplingParams sampling_of(const api::NativeRequest& request,
   return sampling;
 }
 
-Result<Codec::TokenIds> checked_ids(Codec::TokenIds ids, int vocab_size) {
+/// The model has logits for ids below `vocab_size` only; a tokenizer may know more.
+Result<void> check_ids(const Codec::TokenIds& ids, int vocab_size) {
   for (std::size_t k = 0; k < ids.size(); ++k)
     if (ids[k] >= vocab_size)
       return api::invalid_value(fmt::format("prompt[{}]", k),
                                 fmt::format("a token id below {}", vocab_size),
                                 fmt::format("{}", ids[k]));
-  return ids;
+  return {};
 }
 
 asio::awaitable<Result<Codec::TokenIds>> prompt_ids(Context& context, api::NativeRequest& request) {
@@ -75,8 +76,7 @@ asio::awaitable<Result<Codec::TokenIds>> prompt_ids(Context& context, api::Nativ
                                    std::move(request.messages_json),
                                    std::move(request.tools_json),
                                    std::move(request.template_arguments_json));
-  if (const auto* ids = std::get_if<Codec::TokenIds>(&request.prompt))
-    co_return checked_ids(*ids, context.model.engine().info().vocab_size);
+  if (const auto* ids = std::get_if<Codec::TokenIds>(&request.prompt)) co_return *ids;
   co_return co_await encode_text(context, std::get<std::string>(request.prompt), true);
 }
 
@@ -114,6 +114,8 @@ asio::awaitable<Result<Job>> prepare(Context& context,
     co_return api::invalid_value(surface == api::Surface::kChat ? "messages" : "prompt",
                                  "at least one token",
                                  "an empty prompt");
+  auto known = check_ids(*ids, context.model.engine().info().vocab_size);
+  if (!known) co_return std::move(known).error();
   auto echo = echo_of(context, *native);
   if (!echo) co_return std::move(echo).error();
 

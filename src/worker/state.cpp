@@ -81,13 +81,15 @@ boost::asio::awaitable<void> state(Context& context, Reply& reply) {
   auto started = co_await reply.start_events();
   if (!started) co_return;
   std::string event;
-  while (!context.stopping && !exchange.client_gone()) {
+  while (!exchange.client_gone()) {
+    const bool last = context.stopping;
     const TimePoint sent_at = Clock::now();
     const std::uint64_t seen = context.changed.count();
     event.clear();
     http::append_sse_data(event, state_json(context));
     auto sent = co_await exchange.write(event);
     if (!sent) co_return;
+    if (last) break;
     co_await context.changed.wait(seen, sent_at + kAtLeastEvery);
     if (!context.stopping) co_await context.changed.pause(sent_at + kAtMostEvery);
   }

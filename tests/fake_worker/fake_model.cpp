@@ -37,6 +37,7 @@ Result<void> before_step(const ModelKnobs& knobs, std::uint64_t step) {
 
 Result<std::unique_ptr<engine::Runner>> load(const ModelKnobs& knobs,
                                              const worker::LoadProgress& progress) {
+  if (knobs.before_load) knobs.before_load();
   constexpr int kParts = 10;
   for (int part = 1; part <= kParts; ++part) {
     std::this_thread::sleep_for(knobs.load / kParts);

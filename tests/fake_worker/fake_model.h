@@ -13,13 +13,15 @@ struct ModelKnobs {
   int context_tokens_max = 2048;
   int blocks_total = 4096;
   bool has_template = true;
-  bool endless = false;     ///< Never draws the end token, so the request's limit ends answers.
-  Milliseconds load{0};     ///< Time a load takes, with progress.
-  std::string load_error;   ///< A load that fails, with this message.
-  Milliseconds step{0};     ///< Time a step takes at least.
-  int fail_from_step = -1;  ///< Steps that the runner reports as failed, from this one on.
-  int crash_at_step = -1;   ///< The process aborts at this step.
-  int hang_at_step = -1;    ///< The step that never ends.
+  bool endless = false;         ///< Never draws the end token, so the request's limit ends answers.
+  Milliseconds load{0};         ///< Time a load takes, with progress.
+  std::string load_error = {};  ///< A load that fails, with this message.
+  Milliseconds step{0};         ///< Time a step takes at least.
+  int fail_from_step = -1;      ///< Steps that the runner reports as failed, from this one on.
+  int crash_at_step = -1;       ///< The process aborts at this step.
+  int hang_at_step = -1;        ///< The step that never ends.
+  /// Called before the load; for tests that hold it.
+  std::function<void()> before_load = {};
   /// Called before each step, after the knobs; for tests that hold a step under way.
   std::function<void(std::uint64_t step)> before_step = {};
 };

@@ -1,0 +1,151 @@
+#include "worker/metrics.h"
+
+#include "worker/worker_fixture.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+namespace mlxs::worker {
+namespace {
+
+constexpr const char* kCompletions = "/v1/completions";
+
+/// Sum over the series of that name whose labels hold `label`.
+double value_of(std::string_view exposition, std::string_view name, std::string_view label = {}) {
+  double sum = 0;
+  while (!exposition.empty()) {
+    const std::string_view line = exposition.substr(0, exposition.find('\n'));
+    exposition.remove_prefix(std::min(line.size() + 1, exposition.size()));
+    const bool named = line.starts_with(name) && line.size() > name.size() &&
+                       (line[name.size()] == '{' || line[name.size()] == ' ');
+    if (named && line.find(label) != std::string_view::npos)
+      sum += std::atof(std::string{line.substr(line.rfind(' '))}.c_str());
+  }
+  return sum;
+}
+
+class WorkerMetrics : public testing::Test {
+ protected:
+  WorkerMetrics()
+      : worker_({.endless = true, .before_step = [this](std::uint64_t) { gate_.pass(); }},
+                {.sequences_max = 1, .waiting_max = 1}) {
+    worker_.wait_ready();
+  }
+  ~WorkerMetrics() override { gate_.open(); }
+  double value(std::string_view name, std::string_view label = {}) {
+    return value_of(get(worker_, "/metrics").body, name, label);
+  }
+
+  Gate gate_;
+  RunningWorker worker_;
+};
+
+TEST_F(WorkerMetrics, CountWhatWasGenerated) {
+  const auto response =
+      post(worker_, kCompletions, R"({"model":"fake","prompt":"abc","max_tokens":5})");
+  ASSERT_EQ(response.status, 200);
+
+  // Three bytes and the token that texts begin with.
+  EXPECT_EQ(value("vllm:prompt_tokens_total"), 4);
+  EXPECT_EQ(value("vllm:generation_tokens_total"), 5);
+  EXPECT_EQ(value("vllm:request_success_total", "finished_reason=\"length\""), 1);
+  EXPECT_EQ(value("vllm:time_to_first_token_seconds_count"), 1);
+  EXPECT_EQ(value("vllm:e2e_request_latency_seconds_count"), 1);
+  EXPECT_EQ(value("vllm:request_prompt_tokens_sum"), 4);
+  EXPECT_EQ(value("vllm:request_generation_tokens_sum"), 5);
+  EXPECT_GT(value("mlx_step_seconds_count"), 0);
+  EXPECT_EQ(value("mlx_step_seconds_count"), value("mlx_batch_size_count"));
+  EXPECT_GE(value("vllm:iteration_tokens_total_sum"), 8);
+  EXPECT_GT(value("mlx_model_load_seconds"), 0);
+}
+
+TEST(WorkerMetricsOfSlowSteps, MeasureTheTimeBetweenTokens) {
+  RunningWorker worker{{.endless = true, .step = Milliseconds{5}}};
+  worker.wait_ready();
+  EventStream stream{worker.address(),
+                     "POST",
+                     kCompletions,
+                     R"({"model":"fake","prompt":"abc","max_tokens":5,"stream":true})"};
+  ASSERT_FALSE(stream.rest().empty());
+
+  // Tokens that arrive together count as one gap, so there may be fewer than four.
+  const std::string exposition = get(worker, "/metrics").body;
+  EXPECT_GE(value_of(exposition, "vllm:inter_token_latency_seconds_count"), 1);
+  EXPECT_GE(value_of(exposition, "vllm:inter_token_latency_seconds_sum"), 0.005);
+}
+
+TEST_F(WorkerMetrics, GaugesShowWhatRunsAndWaits) {
+  gate_.close();
+  const auto ask = [this] {
+    EXPECT_EQ(
+        post(worker_, kCompletions, R"({"model":"fake","prompt":"abc","max_tokens":2})").status,
+        200);
+  };
+  std::jthread first{ask};
+  gate_.wait_held();
+  std::jthread second{ask};
+
+  EXPECT_TRUE(eventually([&] { return value("vllm:num_requests_waiting") == 1; }));
+  EXPECT_EQ(value("vllm:num_requests_running"), 1);
+  EXPECT_GT(value("vllm:kv_cache_usage_perc"), 0);
+  gate_.open();
+  EXPECT_TRUE(eventually([&] { return value("vllm:num_requests_running") == 0; }));
+  EXPECT_EQ(value("vllm:kv_cache_usage_perc"), 0);
+}
+
+TEST_F(WorkerMetrics, CountRefusalsByReason) {
+  (void)post(worker_, kCompletions, R"({"model":"other","prompt":"abc"})");
+  (void)post(worker_, kCompletions, "{");
+
+  EXPECT_EQ(value("mlx_rejected_total", "reason=\"model_not_found\""), 1);
+  EXPECT_EQ(value("mlx_rejected_total", "reason=\"invalid_request\""), 1);
+}
+
+TEST_F(WorkerMetrics, CountAnswersThatNobodyWaitedFor) {
+  {
+    EventStream stream{worker_.address(),
+                       "POST",
+                       kCompletions,
+                       R"({"model":"fake","prompt":"abc","stream":true})"};
+    ASSERT_TRUE(stream.next());
+    gate_.close();
+  }
+  gate_.open();
+
+  EXPECT_TRUE(eventually(
+      [&] { return value("vllm:request_success_total", "finished_reason=\"abort\"") == 1; }));
+}
+
+TEST_F(WorkerMetrics, CountAnswersThatFailed) {
+  gate_.close();
+  (void)post(worker_,
+             kCompletions,
+             R"({"model":"fake","prompt":"abc"})",
+             {{"x-request-timeout-ms", "20"}});
+  gate_.open();
+
+  EXPECT_EQ(value("vllm:request_success_total", "finished_reason=\"error\""), 1);
+  EXPECT_EQ(value("mlx_rejected_total", "reason=\"deadline\""), 1);
+}
+
+TEST(WorkerMetricsWithFewBlocks, CountPreemptions) {
+  RunningWorker worker{{.context_tokens_max = 64, .blocks_total = 20, .endless = true}};
+  worker.wait_ready();
+  {
+    std::vector<std::jthread> clients;
+    for (int k = 0; k < 4; ++k)
+      clients.emplace_back([&] {
+        EXPECT_EQ(post(worker, kCompletions, R"({"model":"fake","prompt":"abcd","max_tokens":50})")
+                      .status,
+                  200);
+      });
+  }
+
+  EXPECT_GT(value_of(get(worker, "/metrics").body, "vllm:num_preemptions_total"), 0);
+}
+
+}  // namespace
+}  // namespace mlxs::worker
