@@ -1,9 +1,9 @@
 // mlx-serving-worker: one engine with one model behind the OpenAI API.
 
+#include "engine/ops/parallel.h"
 #include "worker/app.h"
 #include "worker/native_model.h"
 #include "worker/options.h"
-#include "worker/threads.h"
 
 #include <CLI/CLI.hpp>
 
@@ -18,6 +18,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", checked.error().message.c_str());
     return 2;
   }
-  mlxs::worker::limit_threads(options.threads);
+  mlxs::engine::set_compute_threads(options.threads);
   return mlxs::worker::run_worker(options, mlxs::worker::native_model(options));
 }
