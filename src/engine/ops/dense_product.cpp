@@ -1,5 +1,6 @@
 #include "engine/ops/dense_product.h"
 
+#include "base/assert.h"
 #include "engine/ops/cpu_op.h"
 #include "engine/ops/parallel.h"
 
@@ -38,6 +39,7 @@ struct DenseProductKernel {
     const blasint rows = weight.shape[0];
     const blasint columns = weight.shape[1];
     if (tokens == 0) return;
+    MLXS_ASSERT(columns == 1 || x.strides[1] == 1);
     const std::int64_t products = std::int64_t{tokens} * rows * columns;
     const std::int64_t wanted = std::min<std::int64_t>(
         products / kPieceProductsMin, std::int64_t{kPiecesPerThread} * compute_threads());
@@ -90,10 +92,8 @@ mx::array dense_product(const mx::array& x, const mx::array& weight) {
   if (x.shape(1) != weight.shape(1)) {
     throw std::invalid_argument("[dense_product] x and weight differ in their columns");
   }
-  return cpu_op("mlxs::DenseProduct",
-                {x.shape(0), weight.shape(0)},
-                {mx::contiguous(x), weight},
-                DenseProductKernel{});
+  return cpu_op(
+      "mlxs::DenseProduct", {x.shape(0), weight.shape(0)}, {x, weight}, DenseProductKernel{});
 }
 
 #else

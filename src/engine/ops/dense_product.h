@@ -8,7 +8,7 @@ namespace mlxs::engine {
 [[nodiscard]] bool can_dense_product(const mlx::core::array& x, const mlx::core::array& weight);
 
 /// x · weightᵀ on CPU, cut along the weight's rows into pieces for our own threads.
-///   x       [T, K] float32, dense rows
+///   x       [T, K] float32; rows may lie apart, their elements not
 ///   weight  [N, K] float32, row-contiguous
 ///   result  [T, N] float32; lazy
 /// A single row goes through BLAS's matrix-vector product: its matrix product repacks the whole

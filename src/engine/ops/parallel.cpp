@@ -27,12 +27,19 @@ constexpr int kSpins = 2000;
 constexpr std::int64_t kPieceCostMin = 1 << 16;  // Some 20 µs of elementwise arithmetic.
 constexpr int kPiecesPerThread = 4;
 
-int available_cores() {
-#ifdef __linux__
+/// Threads where nobody set a number: as many as OpenBLAS had before we took its own away, which
+/// minds the cores this process may run on, OPENBLAS_NUM_THREADS and openblas_set_num_threads.
+int default_threads() {
+#ifdef MLXS_OPENBLAS
+  static const int threads = openblas_get_num_threads();
+  return threads;
+#elif defined(__linux__)
   cpu_set_t set;
   if (::sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-#endif
+  return 1;
+#else
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+#endif
 }
 
 std::atomic<int>& configured_threads() {
@@ -60,6 +67,7 @@ class Helpers {
  public:
   explicit Helpers(int count) {
 #ifdef MLXS_OPENBLAS
+    default_threads();  // Looks before the number is gone.
     openblas_set_num_threads(1);
 #endif
     for (int i = 0; i < count; ++i) threads_.emplace_back([this] { serve(); });
@@ -113,7 +121,7 @@ class Helpers {
 
 int compute_threads() {
   const int configured = configured_threads().load();
-  return std::min(configured > 0 ? configured : available_cores(), kThreadsMax);
+  return std::min(configured > 0 ? configured : default_threads(), kThreadsMax);
 }
 
 void set_compute_threads(int threads) { configured_threads().store(std::max(0, threads)); }

@@ -6,10 +6,11 @@
 namespace mlxs::engine {
 
 /// How many threads `parallel_for` uses, the caller included: what `set_compute_threads` said, else
-/// the cores this process may run on.
+/// as many as OpenBLAS would have used by itself.
 [[nodiscard]] int compute_threads();
 
-/// Sets it for the process; 0: the cores this process may run on. Before the first computation.
+/// Sets it for the process; 0: unset. Helpers are started by the first computation, so that later
+/// changes only cut work into more or fewer pieces.
 void set_compute_threads(int threads);
 
 /// Calls `work(i)` for every i in [0, count), on the caller's and a few helper threads, and returns

@@ -10,6 +10,7 @@
 
 #include <gtest/gtest.h>
 #include <mlx/ops.h>
+#include <mlx/primitives.h>
 #include <mlx/transforms.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -162,6 +164,50 @@ TEST_P(Models, BatchEqualsAlone) {
   }
 
   EXPECT_LT(distance(run(*runner, batch), alone), kSame);
+}
+
+/// Every array behind `root` that an operation makes, once.
+void collect(const mlx::core::array& root, std::map<std::uintptr_t, std::string>& operations) {
+  if (!root.has_primitive() || !operations.emplace(root.id(), root.primitive().name()).second) {
+    return;
+  }
+  for (const auto& input : root.inputs()) collect(input, operations);
+}
+
+// The host's cost of a step: 4 to 10 µs an operation on a GPU.
+TEST(OperationsOfALayer, StayWithinTheirBudget) {
+  namespace mx = mlx::core;
+  for (const char* name : {"llama_f32", "qwen2_f32", "qwen3_f32"}) {
+    const auto checkpoint = open_checkpoint(folder_of(name)).value();
+    WeightReader weights(checkpoint, {.dtype = mx::float32, .keep_quantised = false}, {});
+    const auto model = make_model(checkpoint, weights).value();
+    const ModelShape& shape = model->shape();
+    const KvPool pool({shape.layers, 1, shape.kv_heads, shape.head_dim, mx::float32});
+    const mx::array zero({0}, mx::int32);
+    const std::vector<Segment> segments{{0, 1, 1, {BlockId{0}}}};
+    auto layers = pool.layers();
+    const mx::array logits =
+        model->forward({.tokens = zero,
+                        .positions = zero,
+                        .slots = zero,
+                        .logits_at = zero,
+                        .attention = std::make_shared<AttentionPlan>(segments, kBlockTokens)},
+                       layers);
+
+    std::map<std::uintptr_t, std::string> operations;
+    collect(logits, operations);
+
+    // A view costs no work on the device. Embedding, last norm and head are the 4 of no layer.
+    const auto views = std::ranges::count_if(operations, [](const auto& operation) {
+      const std::string& kind = operation.second;
+      return kind == "Slice" || kind == "Reshape" || kind == "Transpose" || kind == "ExpandDims" ||
+             kind == "Squeeze";
+    });
+    const auto computing = std::ssize(operations) - views;
+    EXPECT_LE(computing, 4 + (15 + 1) * shape.layers) << name;  // The one more is attention.
+    EXPECT_GE(computing, 9 * shape.layers) << name;
+    EXPECT_LE(views, 8 * shape.layers) << name;
+  }
 }
 
 std::vector<std::string> cases() {

@@ -1,0 +1,254 @@
+#include "engine/model_runner.h"
+
+#include "engine/load/memory_limit.h"
+#include "engine/testing/gguf_writer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <mlx/memory.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mlxs::engine {
+namespace {
+
+using ::mlxs::engine::testing::GgufWriter;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr std::uint64_t kWidth = 32;
+constexpr std::uint64_t kVocab = 24;
+
+struct Tensor {
+  std::vector<std::uint64_t> shape;
+  std::vector<float> values;
+};
+
+/// A llama of one layer, two heads of 16, in a GGUF whose parts a test can change.
+struct TinyGguf {
+  std::map<std::string, Tensor> tensors;
+  std::uint32_t layers = 1;
+  std::uint32_t context = 64;
+
+  TinyGguf() {
+    std::mt19937 random(5);
+    const auto add = [&](const std::string& name, std::vector<std::uint64_t> shape) {
+      std::size_t count = 1;
+      for (const auto axis : shape) count *= axis;
+      Tensor tensor{std::move(shape), std::vector<float>(count)};
+      for (float& value : tensor.values) value = static_cast<float>(random() % 2001) / 4000 - 0.25f;
+      tensors[name] = std::move(tensor);
+    };
+    add("token_embd.weight", {kVocab, kWidth});
+    add("output_norm.weight", {kWidth});
+    for (const char* name : {"attn_q", "attn_k", "attn_v", "attn_output"}) {
+      add(std::string("blk.0.") + name + ".weight", {kWidth, kWidth});
+    }
+    add("blk.0.ffn_gate.weight", {48, kWidth});
+    add("blk.0.ffn_up.weight", {48, kWidth});
+    add("blk.0.ffn_down.weight", {kWidth, 48});
+    add("blk.0.attn_norm.weight", {kWidth});
+    add("blk.0.ffn_norm.weight", {kWidth});
+  }
+
+  std::filesystem::path write() const {
+    GgufWriter writer;
+    writer.add_string("general.architecture", "llama");
+    writer.add_uint32("llama.embedding_length", kWidth);
+    writer.add_uint32("llama.block_count", layers);
+    writer.add_uint32("llama.feed_forward_length", 48);
+    writer.add_uint32("llama.attention.head_count", 2);
+    writer.add_uint32("llama.context_length", context);
+    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    writer.add_uint32("tokenizer.ggml.eos_token_id", 2);
+    for (const auto& [name, tensor] : tensors) {
+      writer.add_floats(name, tensor.shape, tensor.values);
+    }
+    const auto bytes = writer.finish();
+    const auto path =
+        std::filesystem::path(::testing::TempDir()) /
+        (std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()) + ".gguf");
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
+    return path;
+  }
+};
+
+ModelOptions options_of(const TinyGguf& gguf) {
+  ModelOptions options;
+  options.source = gguf.write();
+  options.kv_bytes = std::uint64_t{1} << 20;
+  return options;
+}
+
+Result<std::unique_ptr<Runner>> load(const TinyGguf& gguf) {
+  return load_runner(options_of(gguf), {});
+}
+
+Step step_of(std::vector<TokenId> tokens, std::vector<int> logits_at) {
+  const int count = static_cast<int>(tokens.size());
+  return {.tokens = std::move(tokens),
+          .segments = {{0, count, count, {BlockId{1}, BlockId{0}}}},
+          .logits_at = std::move(logits_at)};
+}
+
+TEST(ModelRunner, TellsWhatItLoaded) {
+  const auto runner = load(TinyGguf{});
+  ASSERT_TRUE(runner) << runner.error().message;
+
+  const ModelInfo& info = (*runner)->info();
+  EXPECT_EQ(info.architecture, "llama");
+  EXPECT_EQ(info.vocab_size, static_cast<int>(kVocab));
+  EXPECT_EQ(info.context_tokens_max, 64);
+  EXPECT_THAT(info.end_tokens, ElementsAre(2));
+  EXPECT_EQ(info.kv_bytes,
+            static_cast<std::uint64_t>(info.blocks_total) * info.block_tokens * 2 * kWidth *
+                sizeof(float));
+  EXPECT_LE(info.kv_bytes, std::uint64_t{1} << 20);
+  EXPECT_EQ(info.weights_bytes,
+            (kVocab * kWidth + 3 * kWidth + 4 * kWidth * kWidth + 3 * 48 * kWidth) * sizeof(float));
+  EXPECT_EQ(info.weights_digest.size(), 64u);
+}
+
+TEST(ModelRunner, ReportsProgressUpToOne) {
+  std::vector<double> seen;
+  ASSERT_TRUE(load_runner(options_of(TinyGguf{}), [&](double done) { seen.push_back(done); }));
+
+  EXPECT_TRUE(std::ranges::is_sorted(seen));
+  EXPECT_EQ(seen.back(), 1.0);
+  EXPECT_GT(seen.size(), 5u);
+}
+
+TEST(ModelRunner, ContextIsCutByItsOption) {
+  ModelOptions options = options_of(TinyGguf{});
+  options.context_tokens_max = 40;
+  EXPECT_EQ(load_runner(options, {}).value()->info().context_tokens_max, 40);
+  options.context_tokens_max = 4000;
+  EXPECT_EQ(load_runner(options, {}).value()->info().context_tokens_max, 64);
+}
+
+TEST(ModelRunner, GivesLogitsOfTheWantedRowsOnly) {
+  const auto runner = load(TinyGguf{}).value();
+  const auto all = runner->run(step_of({1, 2, 3, 4}, {0, 1, 2, 3}));
+  ASSERT_TRUE(all);
+  const std::vector<float> values(all->values.begin(), all->values.end());
+
+  const auto some = runner->run(step_of({1, 2, 3, 4}, {1, 3}));
+
+  ASSERT_EQ(some->values.size(), 2 * kVocab);
+  for (std::size_t i = 0; i < kVocab; ++i) {
+    EXPECT_NEAR(some->row(0)[i], values[kVocab + i], 1e-6);
+    EXPECT_NEAR(some->row(1)[i], values[3 * kVocab + i], 1e-6);
+  }
+}
+
+TEST(ModelRunner, AStepWithoutLogitsStillFillsTheCache) {
+  const auto runner = load(TinyGguf{}).value();
+  const auto whole = runner->run(step_of({7, 8, 9}, {2}));
+  const std::vector<float> expected(whole->values.begin(), whole->values.end());
+
+  ASSERT_TRUE(runner->run(step_of({7, 8}, {})));
+  Step last = step_of({9}, {0});
+  last.segments[0].kv_len = 3;
+  const auto logits = runner->run(last);
+
+  for (std::size_t i = 0; i < kVocab; ++i) EXPECT_NEAR(logits->row(0)[i], expected[i], 1e-5);
+}
+
+TEST(ModelRunner, DroppingTheRunnerFreesItsMemory) {
+  const std::size_t before = mlx::core::get_active_memory();
+  for (int i = 0; i < 3; ++i) {
+    const auto runner = load(TinyGguf{}).value();
+    EXPECT_GT(mlx::core::get_active_memory(), before + (std::size_t{1} << 19));
+  }
+  EXPECT_LE(mlx::core::get_active_memory(), before + 4096);
+}
+
+TEST(ModelRunner, NamesAMissingTensor) {
+  TinyGguf gguf;
+  gguf.tensors.erase("blk.0.ffn_up.weight");
+  const auto runner = load(gguf);
+
+  ASSERT_FALSE(runner);
+  EXPECT_EQ(runner.error().code, ErrorCode::kCorruptFile);
+  EXPECT_THAT(runner.error().message,
+              AllOf(HasSubstr("mlp.up_proj.weight"), HasSubstr("missing"), HasSubstr(".gguf")));
+}
+
+TEST(ModelRunner, NamesAnExtraTensor) {
+  TinyGguf gguf;
+  gguf.tensors["blk.0.surprise.weight"] = {{2}, {1, 2}};
+  const auto runner = load(gguf);
+
+  ASSERT_FALSE(runner);
+  EXPECT_EQ(runner.error().code, ErrorCode::kCorruptFile);
+  EXPECT_THAT(runner.error().message, HasSubstr("blk.0.surprise.weight"));
+}
+
+TEST(ModelRunner, NamesBothShapesOfAMisshapedTensor) {
+  TinyGguf gguf;
+  gguf.tensors["blk.0.attn_k.weight"] = {{16, kWidth}, std::vector<float>(16 * kWidth)};
+  const auto runner = load(gguf);
+
+  ASSERT_FALSE(runner);
+  EXPECT_EQ(runner.error().code, ErrorCode::kCorruptFile);
+  EXPECT_THAT(runner.error().message,
+              AllOf(HasSubstr("attn_k"), HasSubstr("[16, 32]"), HasSubstr("[32, 32]")));
+}
+
+TEST(ModelRunner, AbsurdLayerCountsEndAtTheFirstMissingTensor) {
+  TinyGguf gguf;
+  gguf.layers = 2'000'000'000;
+  EXPECT_EQ(load(gguf).error().code, ErrorCode::kCorruptFile);
+}
+
+TEST(ModelRunner, RefusesArchitecturesItDoesNotHave) {
+  GgufWriter writer;
+  writer.add_string("general.architecture", "mamba");
+  const auto bytes = writer.finish();
+  const auto path = std::filesystem::path(::testing::TempDir()) / "mamba.gguf";
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
+  ModelOptions options;
+  options.source = path;
+  const auto runner = load_runner(options, {});
+
+  EXPECT_EQ(runner.error().code, ErrorCode::kInvalidRequest);
+  EXPECT_THAT(runner.error().message, HasSubstr("mamba"));
+}
+
+TEST(ModelRunner, RefusesAPoolThatDoesNotFit) {
+  ModelOptions options = options_of(TinyGguf{});
+  options.kv_bytes = 100;  // Less than one block.
+  EXPECT_EQ(load_runner(options, {}).error().code, ErrorCode::kOutOfMemory);
+  options.kv_bytes = memory_limit_bytes() + 1;
+  EXPECT_EQ(load_runner(options, {}).error().code, ErrorCode::kOutOfMemory);
+}
+
+TEST(ModelRunner, ByDefaultRowsShareAQuarterContextEach) {
+  ModelOptions options = options_of(TinyGguf{});
+  options.kv_bytes.reset();
+  options.sequences_max = 16;
+  const auto runner = load_runner(options, {}).value();
+  // 16 rows of a quarter of 64 positions, rounded to blocks of 32.
+  EXPECT_GE(runner->info().blocks_total, 16 * 64 / 4 / 32);
+  options.sequences_max = 1;
+  EXPECT_GE(load_runner(options, {}).value()->info().blocks_total, 64 / 32);
+}
+
+}  // namespace
+}  // namespace mlxs::engine

@@ -1,0 +1,130 @@
+// Each operation's CPU form against MLX's own operations, on shapes that leave edges.
+
+#include "engine/ops/dense_product.h"
+#include "engine/ops/gated_mlp.h"
+#include "engine/ops/linear.h"
+#include "engine/ops/norm.h"
+#include "engine/ops/rope.h"
+
+#include <gtest/gtest.h>
+#include <mlx/fast.h>
+#include <mlx/ops.h>
+#include <mlx/random.h>
+#include <mlx/transforms.h>
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+namespace mlxs::engine {
+namespace {
+
+namespace mx = mlx::core;
+
+float distance(const mx::array& a, const mx::array& b) {
+  EXPECT_EQ(a.shape(), b.shape());
+  return mx::max(mx::abs(mx::subtract(a, b))).item<float>();
+}
+
+mx::array normal(mx::Shape shape) { return mx::random::normal(std::move(shape)); }
+
+TEST(Linear, EqualsMatmulForAnyNumberOfRows) {
+  const Weight weight{normal({300, 96})};
+  const mx::array bias = normal({300});
+  for (const int tokens : {1, 2, 7, 64, 130}) {
+    const mx::array x = normal({tokens, 96});
+    const mx::array expected = mx::add(mx::matmul(x, mx::transpose(weight.data)), bias);
+    EXPECT_LT(distance(linear(x, weight, bias), expected), 5e-5f) << tokens;
+  }
+}
+
+TEST(Linear, TakesNoRowsAtAll) {
+  const mx::array y = linear(mx::zeros({0, 96}), {normal({300, 96})});
+  mx::eval(y);
+  EXPECT_EQ(y.shape(), (mx::Shape{0, 300}));
+}
+
+TEST(Linear, TakesRowsOfAWiderArray) {
+  const Weight weight{normal({32, 16})};
+  const mx::array wide = normal({5, 48});
+  const mx::array x = mx::slice(wide, {0, 16}, {5, 32});
+  EXPECT_LT(distance(linear(x, weight), mx::matmul(x, mx::transpose(weight.data))), 1e-5f);
+}
+
+TEST(Linear, RefusesColumnsThatDiffer) {
+  EXPECT_THROW((void)linear(normal({2, 8}), {normal({4, 16})}), std::invalid_argument);
+}
+
+TEST(Linear, QuantisedEqualsItsDequantisedWeight) {
+  const mx::array dense = normal({64, 128});
+  for (const int bits : {4, 8}) {
+    const auto parts = mx::quantize(dense, 32, bits);
+    const Weight weight{parts[0], parts[1], parts[2], 32, bits};
+    const mx::array wide = mx::dequantize(parts[0], parts[1], parts[2], 32, bits);
+    const mx::array x = normal({3, 128});
+    EXPECT_LT(distance(linear(x, weight), mx::matmul(x, mx::transpose(wide))), 1e-4f);
+    const mx::array tokens({5, 0, 63}, mx::int32);
+    EXPECT_LT(distance(embedding(tokens, weight), mx::take(wide, tokens, 0)), 1e-6f);
+  }
+}
+
+TEST(RmsNorm, EqualsMlx) {
+  for (const int width : {1, 15, 16, 64, 577}) {
+    const mx::array x = mx::multiply(normal({9, width}), mx::array(3.0f));
+    const mx::array weight = normal({width});
+    EXPECT_LT(distance(rms_norm(x, weight, 1e-5f), mx::fast::rms_norm(x, weight, 1e-5f)), 2e-5f);
+  }
+}
+
+TEST(RmsNorm, TakesHeadsOfAFusedProduct) {
+  const mx::array qkv = normal({4, 6, 32});
+  const mx::array heads = mx::slice(qkv, {0, 2, 0}, {4, 5, 32});
+  const mx::array weight = normal({32});
+  EXPECT_LT(distance(rms_norm(heads, weight, 1e-6f), mx::fast::rms_norm(heads, weight, 1e-6f)),
+            2e-5f);
+}
+
+TEST(SiluGate, EqualsItsDefinitionAtAllMagnitudes) {
+  for (const int half : {1, 16, 31, 200}) {
+    const mx::array x = mx::multiply(normal({5, 2 * half}), mx::array(20.0f));
+    const mx::array gate = mx::slice(x, {0, 0}, {5, half});
+    const mx::array up = mx::slice(x, {0, half}, {5, 2 * half});
+    const mx::array expected = mx::multiply(mx::multiply(gate, mx::sigmoid(gate)), up);
+    const mx::array scale = mx::add(mx::abs(expected), mx::array(1.0f));
+    EXPECT_LT(distance(mx::divide(silu_gate(x), scale), mx::divide(expected, scale)), 2e-6f);
+  }
+  const mx::array extreme({-1e4f, 1e4f, 1.0f, 1.0f}, {1, 4});
+  const mx::array out = silu_gate(extreme);
+  mx::eval(out);
+  EXPECT_NEAR(out.data<float>()[0], 0.0f, 1e-30f);
+  EXPECT_EQ(out.data<float>()[1], 1e4f);
+}
+
+TEST(Rope, EqualsMlxAtEachTokensPosition) {
+  const mx::array positions({0, 5, 1000, 7, 40}, mx::int32);
+  const Rope turn{rope_freqs(32, 10000), 0.5f};
+  const mx::array qkv = normal({5, 6, 32});
+  const mx::array x = mx::slice(qkv, {0, 0, 0}, {5, 4, 32});
+  const mx::array expected =
+      mx::squeeze(mx::fast::rope(mx::expand_dims(x, 2), 32, false, 10000.0f, 0.5f, positions), 2);
+
+  // At position 1000 the angle itself is only known to 6e-5.
+  EXPECT_LT(distance(rope(x, turn, positions), expected), 5e-4f);
+}
+
+TEST(Rope, Llama3StretchesLongWavesOnly) {
+  const Llama3Scaling scaling{8, 1, 4, 8192};
+  const mx::array plain = rope_freqs(128, 500000);
+  const mx::array stretched = llama3_rope_freqs(128, 500000, scaling);
+  const mx::array ratio = mx::divide(stretched, plain);
+  mx::eval(ratio);
+
+  EXPECT_EQ(ratio.data<float>()[0], 1.0f);
+  EXPECT_NEAR(ratio.data<float>()[63], 8.0f, 1e-5f);
+  for (int i = 1; i < 64; ++i) {
+    EXPECT_GE(ratio.data<float>()[i], ratio.data<float>()[i - 1] - 1e-5f);
+  }
+}
+
+}  // namespace
+}  // namespace mlxs::engine
