@@ -70,6 +70,8 @@ TEST_F(CliTest, VersionPrintsTheVersion) {
 
 TEST_F(CliTest, AWrongCommandLineEndsWithTwo) {
   EXPECT_EQ(run("").status, 2);
+  EXPECT_EQ(run("sevre").status, 2);
+  EXPECT_THAT(run("sevre").output, HasSubstr("no command sevre"));
   EXPECT_EQ(run("serve --no-such-option").status, 2);
   EXPECT_EQ(run("chat --temperature warm").status, 2);
 }

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -29,6 +30,17 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     return action();
+  } catch (const CLI::RequiredError& error) {
+    // CLI11 asks for a command even when there is one that it does not know.
+    const std::vector<std::string> unknown = app.remaining();
+    if (unknown.empty()) {
+      app.exit(error);
+      return kUsage;
+    }
+    std::fprintf(stderr,
+                 "mlx-serving: there is no command %s; mlx-serving --help lists them\n",
+                 unknown.front().c_str());
+    return kUsage;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsage;
   } catch (const std::exception& error) {
