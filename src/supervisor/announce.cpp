@@ -24,12 +24,11 @@ std::string url(const std::string& address) {
 }  // namespace
 
 std::string ready_text(const Announcement& a) {
-  std::string text =
-      fmt::format("mlx-serving {} is ready after {:.1f} s\n  API    {}\n  admin  {}\n",
-                  kVersion,
-                  seconds(a.took),
-                  url(a.api) + (a.api.starts_with("unix:") ? "" : "/v1"),
-                  url(a.admin));
+  std::string text = fmt::format("mlx-serving {} is ready in {:.2f} s\n  API    {}\n  admin  {}\n",
+                                 kVersion,
+                                 seconds(a.took),
+                                 url(a.api) + (a.api.starts_with("unix:") ? "" : "/v1"),
+                                 url(a.admin));
   if (a.model.empty()) return text + "  no model can serve at the moment, see the errors above\n";
   text += fmt::format(
       "\nTry it:\n"

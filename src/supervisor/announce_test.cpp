@@ -20,7 +20,7 @@ Announcement announcement() {
 TEST(Announce, ShowsAddressesACurlLineAndAPythonSnippet) {
   const std::string text = ready_text(announcement());
 
-  EXPECT_THAT(text, HasSubstr("is ready after 0.8 s"));
+  EXPECT_THAT(text, HasSubstr("is ready in 0.84 s"));
   EXPECT_THAT(text, HasSubstr("API    http://127.0.0.1:8080/v1\n"));
   EXPECT_THAT(text, HasSubstr("admin  http://127.0.0.1:8081\n"));
   EXPECT_THAT(text, HasSubstr("curl http://127.0.0.1:8080/v1/chat/completions"));

@@ -35,12 +35,6 @@ void wait_readable(int fd, std::string_view what) {
     throw std::runtime_error(fmt::format("waited too long for {}", what));
 }
 
-std::string free_address() {
-  const auto listener = http::listen_on(*http::Address::parse("127.0.0.1:0"));
-  const Fd closed_again{*listener};
-  return http::local_address(closed_again.get())->to_string();
-}
-
 }  // namespace
 
 Puppet::Puppet(Fd socket) : socket_(std::move(socket)) {
@@ -107,7 +101,7 @@ std::vector<std::string> Puppet::arguments() const {
   return json::value_to<std::vector<std::string>>(hello_.at("arguments"));
 }
 
-Stage::Stage(std::string config) : api_(free_address()) {
+Stage::Stage(const std::string& config) {
   std::string path = (fs::temp_directory_path() / "mlxs-XXXXXX").string();
   if (::mkdtemp(path.data()) == nullptr) throw std::runtime_error("mkdtemp");
   folder_ = path;
@@ -125,8 +119,8 @@ Stage::~Stage() {
   fs::remove_all(folder_, ignored);
 }
 
-void Stage::write_config(const std::string& text) const {
-  std::ofstream{folder_ / "config.yaml"} << "listen: " << api_ << "\n"
+void Stage::write_config(const std::string& text, const std::string& listen) const {
+  std::ofstream{folder_ / "config.yaml"} << "listen: " << listen << "\n"
                                          << "admin: { listen: 127.0.0.1:0 }\n"
                                          << text;
 }

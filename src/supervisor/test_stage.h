@@ -45,7 +45,7 @@ class Puppet {
 /// A real supervisor in a process of its own with puppets for children, in a folder of its own.
 class Stage {
  public:
-  explicit Stage(std::string config = {});
+  explicit Stage(const std::string& config);
   ~Stage();
 
   /// Starts the supervisor.
@@ -54,13 +54,13 @@ class Stage {
   Puppet next(const std::string& role);
   /// Whether a puppet has appeared that nobody asked for.
   bool somebody_waits();
-  void write_config(const std::string& text) const;
+  /// `text` without listening addresses, which are free ports unless `listen` is given.
+  void write_config(const std::string& text, const std::string& listen = "127.0.0.1:0") const;
   void send(int signal) const;
   /// Waits for the supervisor's end; its wait status.
   int wait();
   /// Waits until stdout and stderr hold `words`; everything printed so far.
   std::string output_with(const std::string& words);
-  [[nodiscard]] std::string api_address() const { return api_; }
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
   /// Entries of the folder in which the supervisor makes its runtime folder.
   [[nodiscard]] std::size_t runtime_folders() const;
@@ -72,7 +72,6 @@ class Stage {
   Fd listener_;
   Fd output_;
   std::string printed_;
-  std::string api_;
   pid_t pid_ = -1;
   std::list<Puppet> waiting_;
 };
