@@ -1,6 +1,7 @@
 """Model files that cannot be loaded: a clear message, and everything else goes on."""
 
 import pathlib
+import re
 import signal
 import struct
 import subprocess
@@ -8,9 +9,10 @@ import subprocess
 import pytest
 
 from support.processes import binary, repository, wait_until
-from support.server import LOAD_SECONDS, MODEL, MODEL_FILE, Serve, completion_body
+from support.server import MODEL, MODEL_FILE, Serve, completion_body
 
 EX_CONFIG = 78
+NO_MODEL_IN_FOLDER = re.compile(r"(config|tokenizer)\.json: ")
 
 
 def good_bytes() -> bytes:
@@ -66,10 +68,20 @@ def test_a_missing_file_is_a_clear_message(tmp_path: pathlib.Path):
     assert "nowhere.gguf" in ended.stderr.splitlines()[-1]
 
 
-def test_a_folder_without_config_json_is_a_clear_message(tmp_path: pathlib.Path):
+def test_a_folder_without_a_model_is_a_clear_message(tmp_path: pathlib.Path):
     (tmp_path / "model").mkdir()
 
     ended = run_worker(tmp_path / "model")
+
+    assert ended.returncode == EX_CONFIG
+    assert NO_MODEL_IN_FOLDER.search(ended.stderr.splitlines()[-1]), ended.stderr
+
+
+def test_a_folder_without_config_json_is_a_clear_message(tmp_path: pathlib.Path):
+    (tmp_path / "tokenizer.json").write_bytes(
+        (repository() / "tests/golden/text/small/byte_level.json").read_bytes())
+
+    ended = run_worker(tmp_path)
 
     assert ended.returncode == EX_CONFIG
     assert "config.json" in ended.stderr.splitlines()[-1]
@@ -86,13 +98,12 @@ def mixed_server(tmp_path_factory: pytest.TempPathFactory):
             {"id": "cut", "source": str(folder / "cut.gguf")},
             {"id": "missing", "source": str(folder / "missing.gguf")},
             {"id": "empty-folder", "source": str(folder / "empty-folder")}]}) as running:
-        wait_until("the good model answers",
-                   lambda: running.complete("1, 2,", max_tokens=1).status == 200, LOAD_SECONDS)
+        running.wait_ready().check_alive()
         yield running
 
 
 @pytest.mark.parametrize("model,words", [("cut", "cut.gguf"), ("missing", "missing.gguf"),
-                                         ("empty-folder", "config.json")])
+                                         ("empty-folder", ".json: ")])
 def test_a_broken_model_is_a_503_that_no_retry_helps_while_the_others_go_on(
         mixed_server: Serve, model: str, words: str):
     reply = mixed_server.post("/v1/completions", completion_body(model, "Hi", max_tokens=1))

@@ -6,7 +6,7 @@ import select
 import subprocess
 import time
 
-from support.processes import binary, free_port, repository
+from support.processes import binary, free_port, repository, wait_until
 from support.server import Serve
 
 QUESTION = "What is the capital of France?"
@@ -30,14 +30,19 @@ def test_a_piped_question_gets_its_answer_on_stdout(server: Serve):
 
 def test_history_is_kept_from_turn_to_turn(server: Serve):
     """The second turn's prompt holds the first turn: the access log shows the prompt tokens."""
-    seen = len(server.access_log())
+    def chats() -> list[int]:
+        return [one["prompt_tokens"] for one in server.access_log()
+                if one["path"] == "/v1/chat/completions"]
+
+    server.chat("Hi", max_tokens=1)
+    wait_until("it is logged", lambda: len(chats()) > 0 and chats()[-1] < 35)
+    before = len(chats())
 
     ended = run_piped(server, f"{QUESTION}\nAnd of Italy?\n/exit\n")
 
     assert ended.returncode == 0, ended.stderr
-    tokens = [one["prompt_tokens"] for one in server.access_log()[seen:]
-              if one["path"] == "/v1/chat/completions"]
-    assert len(tokens) == 2 and tokens[1] > tokens[0] + 10, tokens
+    wait_until("both turns are logged", lambda: len(chats()) == before + 2)
+    assert chats()[-1] > chats()[-2] + 10, chats()
 
 
 class Terminal:
