@@ -107,7 +107,8 @@ def test_raw_responses_show_the_headers(client: openai.OpenAI):
 
 
 def test_a_time_out_of_the_client_ends_the_sequence(server: Serve, client: openai.OpenAI):
-    with pytest.raises(openai.APITimeoutError):
+    # The client announces its time-out (x-stainless-read-timeout), so the server may be first.
+    with pytest.raises((openai.APITimeoutError, openai.InternalServerError)):
         client.with_options(timeout=0.7).completions.create(
             model=MODEL, prompt="1, 2, 3, 4,", temperature=0, max_tokens=1500)
 
