@@ -5,10 +5,14 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <limits>
 #include <utility>
 
 namespace mlxs::engine {
+namespace {
+
+constexpr double kCountMax = 1 << 24;  // Beyond any width, vocabulary or context there is.
+
+}  // namespace
 
 const boost::json::value* ConfigReader::find(std::string_view key) {
   if (error_) return nullptr;
@@ -29,8 +33,8 @@ int ConfigReader::count(std::string_view key, int absent) {
   const auto* value = find(key);
   if (value == nullptr) return absent;
   const double number = value->is_number() ? value->to_number<double>() : 0;
-  if (number < 1 || number > std::numeric_limits<int>::max() || number != std::floor(number)) {
-    reject(key, "has to be a whole number from 1 on");
+  if (number < 1 || number > kCountMax || number != std::floor(number)) {
+    reject(key, "has to be a whole number in [1, 2^24]");
     return absent;
   }
   return static_cast<int>(number);

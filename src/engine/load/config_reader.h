@@ -20,7 +20,7 @@ class ConfigReader {
   ConfigReader(const boost::json::object& config, std::string file)
       : config_(config), file_(std::move(file)) {}
 
-  /// A whole number in [1, 2^31). The second form: when absent or null.
+  /// A whole number in [1, 2^24]. The second form: when absent or null.
   int count(std::string_view key);
   int count(std::string_view key, int absent);
   double number(std::string_view key);

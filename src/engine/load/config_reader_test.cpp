@@ -45,7 +45,7 @@ TEST(ConfigReader, NamesFileAndKeyOfTheFirstError) {
 }
 
 TEST(ConfigReader, RefusesWrongTypesAndSizes) {
-  for (const char* value : {"0", "-1", "1.5", "1e12", "true", "\"1\"", "[]"}) {
+  for (const char* value : {"0", "-1", "1.5", "16777217", "1e12", "true", "\"1\"", "[]"}) {
     const auto config = parsed(std::string(R"({"n":)") + value + "}");
     ConfigReader reader(config, "config.json");
     reader.count("n");

@@ -14,6 +14,8 @@
 namespace mlxs::engine {
 namespace {
 
+constexpr std::int64_t kHeadsMax = 1 << 20;
+
 using NamePair = std::pair<std::string_view, std::string_view>;
 
 constexpr std::array<NamePair, 4> kGlobalNames = {{
@@ -109,6 +111,14 @@ Result<boost::json::object> make_config(const Gguf& gguf, const std::string& fil
   maker.config["tie_word_embeddings"] = !output;
   maker.config["attention_bias"] = attention_bias;
 
+  const auto rotated = gguf.number(maker.key("rope.dimension_count"));
+  const auto heads = gguf.number(maker.key("attention.head_count"));
+  const auto width = gguf.number(maker.key("embedding_length"));
+  if (rotated && heads && width && *heads > 0) {
+    const double head_dim =
+        gguf.number(maker.key("attention.key_length")).value_or(*width / *heads);
+    maker.config["partial_rotary_factor"] = *rotated / head_dim;
+  }
   const auto scaling = gguf.string(maker.key("rope.scaling.type"));
   if (scaling && *scaling != "none") {
     boost::json::object rope_scaling{{"rope_type", *scaling}};
@@ -142,8 +152,14 @@ Result<Checkpoint> open_gguf_checkpoint(const std::filesystem::path& path) {
   checkpoint.digest = digest_of(*file, *gguf);
 
   const bool interleaved = checkpoint.config["model_type"] == "llama";
-  const auto heads = gguf->integer("llama.attention.head_count").value_or(0);
-  const auto kv_heads = gguf->integer("llama.attention.head_count_kv").value_or(heads);
+  const auto head_count = [&](std::string_view key) {
+    const auto count = gguf->integer(key).value_or(0);
+    return count <= kHeadsMax ? count : 0;
+  };
+  const auto heads = head_count("llama.attention.head_count");
+  const auto kv_heads = gguf->find("llama.attention.head_count_kv") == nullptr
+                            ? heads
+                            : head_count("llama.attention.head_count_kv");
   for (TensorView tensor : gguf->tensors()) {
     std::string name = hugging_face_name(tensor.name);
     const bool query = name.find(".self_attn.q_proj.") != std::string::npos;

@@ -1,6 +1,7 @@
 // Llama 2 and 3, SmolLM2 and their kin. Follows mlx-lm's llama.py, less its sliding layers.
 
 #include "engine/load/config_reader.h"
+#include "engine/models/config_checks.h"
 #include "engine/models/makers.h"
 #include "engine/models/rope_config.h"
 #include "engine/ops/gated_mlp.h"
@@ -47,10 +48,7 @@ Result<Args> read_args(const Checkpoint& checkpoint) {
   args.attention_bias = config.boolean("attention_bias", false);
   args.rope = read_rope_args(config, checkpoint.config_file);
   if (config.boolean("mlp_bias", false)) config.reject("mlp_bias", "true is not supported");
-  if (args.heads % args.kv_heads != 0) {
-    config.reject("num_key_value_heads", "has to divide num_attention_heads");
-  }
-  if (args.head_dim % 2 != 0) config.reject("head_dim", "has to be even");
+  check_llama_like(config, checkpoint.config, args.heads, args.kv_heads, args.head_dim);
   MLXS_TRY(config.status());
   return args;
 }

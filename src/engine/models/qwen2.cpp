@@ -1,6 +1,7 @@
 // Qwen 2 and 2.5: llama with biases on queries, keys and values. Follows mlx-lm's qwen2.py.
 
 #include "engine/load/config_reader.h"
+#include "engine/models/config_checks.h"
 #include "engine/models/makers.h"
 #include "engine/models/rope_config.h"
 #include "engine/ops/gated_mlp.h"
@@ -45,13 +46,7 @@ Result<Args> read_args(const Checkpoint& checkpoint) {
   args.rms_norm_eps = static_cast<float>(config.number("rms_norm_eps"));
   args.tied = config.boolean("tie_word_embeddings", !checkpoint.tensors.contains("lm_head.weight"));
   args.rope = read_rope_args(config, checkpoint.config_file);
-  if (config.boolean("use_sliding_window", false)) {
-    config.reject("use_sliding_window", "true is not supported");
-  }
-  if (args.heads % args.kv_heads != 0) {
-    config.reject("num_key_value_heads", "has to divide num_attention_heads");
-  }
-  if (args.head_dim % 2 != 0) config.reject("head_dim", "has to be even");
+  check_llama_like(config, checkpoint.config, args.heads, args.kv_heads, args.head_dim);
   MLXS_TRY(config.status());
   return args;
 }

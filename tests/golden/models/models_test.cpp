@@ -166,6 +166,23 @@ TEST_P(Models, BatchEqualsAlone) {
   EXPECT_LT(distance(run(*runner, batch), alone), kSame);
 }
 
+// R-ENG-2: a row that takes over another's first block continues as if it had computed it.
+TEST_P(Models, SharedPrefixEqualsCold) {
+  const Golden golden = read_golden(GetParam());
+  const auto runner = load_model(GetParam());
+  const int count = static_cast<int>(golden.tokens.size());
+  Step owner;
+  add_segment(owner, golden.tokens, 0, kBlockTokens, 0);
+  run(*runner, owner);
+
+  Step step;
+  add_segment(step, golden.tokens, kBlockTokens, count, 4);
+  step.segments[0].blocks[0] = BlockId{0};
+  const std::vector<float> logits = run(*runner, step);
+
+  EXPECT_LT(distance(logits, std::span(golden.logits).last(logits.size())), kParity);
+}
+
 /// Every array behind `root` that an operation makes, once.
 void collect(const mlx::core::array& root, std::map<std::uintptr_t, std::string>& operations) {
   if (!root.has_primitive() || !operations.emplace(root.id(), root.primitive().name()).second) {
