@@ -159,7 +159,8 @@ void Fleet::set_native(const json::array& workers) {
     known.restarts = int_or(entry, "restarts", 0);
     const std::int64_t pid = int_or(entry, "pid", 0);
     const bool moved = worker.address != *address;
-    const bool replaced = known.pid != pid;
+    // The new process may have opened its state stream before the supervisor's word came.
+    const bool replaced = known.pid != pid && int_or(known.live, "pid", 0) != pid;
     known.pid = pid;
     worker.address = *address;
     if (moved) known.stream.reset();

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <exception>
+#include <functional>
 #include <utility>
 
 namespace mlxs::gateway {
@@ -226,7 +227,9 @@ asio::awaitable<AttemptEnd> Flight::attempt_over(WorkerPtr worker, bool fresh) {
       .first_event = request_.native ? kNativeFirstEventMax : config.timeouts.first_token,
       .token = config.timeouts.token,
       .answer_bytes = config.limits.answer_bytes};
-  AttemptEnd end = co_await run_attempt(connection, upstream, rules, log_);
+  std::function<void()> begun = [this] { request_.body = {}; };
+  AttemptEnd end =
+      co_await run_attempt(connection, std::move(upstream), rules, log_, std::move(begun));
   end.connection_lost = end.connection_lost && reused;
   if (end.error || log_.ended()) co_return end;
   log_.finish();

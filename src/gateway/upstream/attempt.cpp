@@ -143,9 +143,10 @@ asio::awaitable<AttemptEnd> read_stream(http::ClientConnection& connection,
 }  // namespace
 
 asio::awaitable<AttemptEnd> run_attempt(http::ClientConnection& connection,
-                                        const http::Request& request,
+                                        http::Request request,
                                         const AttemptRules& rules,
-                                        Log& log) {
+                                        Log& log,
+                                        std::function<void()> begun) {
   const Deadline first_event = Deadline::sooner(rules.deadline, Deadline::after(rules.first_event));
   auto head = co_await connection.send(request, first_event);
   if (log.ended()) co_return failed(ErrorCode::kCancelled, "[attempt] the flight ended");
@@ -160,6 +161,8 @@ asio::awaitable<AttemptEnd> run_attempt(http::ClientConnection& connection,
     const bool native = rules.native;
     co_return co_await read_refusal(connection, std::move(*head), native);
   }
+  request = {};
+  begun();
   const auto type = head->headers.get("content-type");
   if (!type || !type->starts_with("text/event-stream"))
     co_return co_await read_whole(connection, rules, log);

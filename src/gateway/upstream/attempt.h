@@ -10,6 +10,7 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 
 namespace mlxs::gateway {
@@ -39,11 +40,14 @@ struct AttemptEnd {
 /// one from a server that doesn't stream) and appends it to `log`, publishing once per read.
 /// Neither finishes nor fails the log. Ends early, with kCancelled, when the log was ended by
 /// someone else or the connection was closed under it. The connection stays at the end of the last
-/// event; `settle` makes it reusable. All arguments outlive the coroutine.
+/// event; `settle` makes it reusable. Once the answer begins (status 200) no other attempt can
+/// follow: `begun` is called and the request's memory given back, which for a long prompt is most
+/// of what a stream costs. References outlive the coroutine.
 boost::asio::awaitable<AttemptEnd> run_attempt(http::ClientConnection& connection,
-                                               const http::Request& request,
+                                               http::Request request,
                                                const AttemptRules& rules,
-                                               Log& log);
+                                               Log& log,
+                                               std::function<void()> begun);
 
 /// Reads what follows a complete answer (the last chunk's trailer), briefly.
 boost::asio::awaitable<void> settle(http::ClientConnection& connection);
