@@ -55,7 +55,11 @@ struct App::Impl {
     context->generations.set_engine(nullptr);
     context->model.unload();
     loop.reset();  // Ends the handlers that are left, while what they refer to still exists.
-    if (own_listener >= 0) ::close(own_listener);
+    close_own_listener();
+  }
+
+  void close_own_listener() {
+    if (own_listener >= 0) ::close(std::exchange(own_listener, -1));
   }
 
   void serve(int listener) {
@@ -110,6 +114,8 @@ struct App::Impl {
     spdlog::info("asked to stop; {} generations under way", context->generations.size());
     context->changed.notify();
     server->drain();
+    // Nobody else accepts here, so clients should be refused instead of waiting in the backlog.
+    close_own_listener();
     asio::co_spawn(*loop, drain(), asio::detached);
   }
 

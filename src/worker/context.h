@@ -30,6 +30,7 @@ struct Context {
   bool draining = false;  ///< New work is refused.
   bool stopping = false;  ///< State streams end.
   int state_streams = 0;
+  int preparing = 0;                                     ///< Requests being parsed and tokenized.
   std::set<std::string, std::less<>> undocumented_seen;  ///< Fields logged already.
 };
 

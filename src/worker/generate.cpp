@@ -104,7 +104,7 @@ asio::awaitable<void> whole_answer(Reply& reply,
 }
 
 asio::awaitable<void> generate(Context& context, Reply& reply, api::Surface surface) {
-  if (auto refused = refusal(context)) {
+  if (auto refused = generation_refusal(context)) {
     co_await reply.fail(std::move(*refused));
     co_return;
   }

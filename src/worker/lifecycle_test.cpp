@@ -1,7 +1,9 @@
+#include "http/test_server.h"
 #include "worker/lifeline.h"
 #include "worker/worker_fixture.h"
 
 #include <boost/json/parse.hpp>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -104,7 +106,7 @@ TEST(Stopping, RunningStreamsComplete) {
   EXPECT_EQ(worker.wait_end(), 0);
 }
 
-TEST(Stopping, NewWorkOnAnOpenConnectionIsRefused) {
+TEST(Stopping, NewConnectionsAreRefusedWhileStreamsEnd) {
   RunningWorker worker{{.endless = true, .step = Milliseconds{1}}};
   worker.wait_ready();
   EventStream state{worker.address(), "GET", "/internal/state"};
@@ -114,10 +116,32 @@ TEST(Stopping, NewWorkOnAnOpenConnectionIsRefused) {
   worker.app().stop();
   while (!json::parse(state.next().value()).at("draining").as_bool()) {
   }
-  const auto refused = post(worker, kCompletions, kStreamed);
 
-  // Either the socket no longer accepts, or the answer says why.
-  EXPECT_TRUE(refused.status == -1 || refused.status == 503) << refused.status;
+  EXPECT_EQ(post(worker, kCompletions, kStreamed).status, -1);
+  EXPECT_TRUE(running.next());
+}
+
+TEST(Stopping, APipelinedRequestIsNotBegun) {
+  RunningWorker worker{{.endless = true, .step = Milliseconds{1}}};
+  worker.wait_ready();
+  EventStream state{worker.address(), "GET", "/internal/state"};
+  const std::string body = R"({"model":"fake","prompt":"x","max_tokens":200})";
+  const std::string request =
+      fmt::format("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{}",
+                  kCompletions,
+                  body.size(),
+                  body);
+  http::RawClient client{worker.address()};
+  client.send(request + request);
+  while (json::parse(state.next().value()).at("running").as_int64() == 0) {
+  }
+
+  worker.app().stop();
+  const std::string answers = client.read_to_end();
+
+  EXPECT_EQ(http::status_of(answers), 200);
+  EXPECT_THAT(answers, HasSubstr("connection: close"));
+  EXPECT_EQ(answers.find("HTTP/1.1", 1), std::string::npos);
 }
 
 TEST(Stopping, AStreamOverTheDrainTimeEndsWithAnError) {

@@ -16,9 +16,7 @@ Model::Model(boost::asio::io_context& loop,
              Metrics& metrics)
     : loop_(loop), loader_(std::move(loader)), limits_(limits), metrics_(metrics) {}
 
-Model::~Model() {
-  if (loading_.joinable()) loading_.join();
-}
+Model::~Model() { unload(); }
 
 void Model::load(engine::Engine::StepSink sink, std::function<void(Result<void>)> done) {
   loading_ = std::thread{[this, sink = std::move(sink), done = std::move(done)] {
@@ -54,6 +52,9 @@ Result<Model::Loaded> Model::load_now(engine::Engine::StepSink sink) {
   }
 }
 
-void Model::unload() { engine_.reset(); }
+void Model::unload() {
+  if (loading_.joinable()) loading_.join();
+  engine_.reset();
+}
 
 }  // namespace mlxs::worker

@@ -25,8 +25,7 @@ class Model {
         ModelLoader loader,
         engine::EngineLimits limits,
         Metrics& metrics);
-  /// Waits for a load and a step under way to end.
-  ~Model();
+  ~Model();  ///< As `unload`.
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
@@ -40,7 +39,8 @@ class Model {
   [[nodiscard]] engine::Engine& engine() { return *engine_; }
   [[nodiscard]] const engine::EngineLimits& limits() const { return limits_; }
 
-  /// Ends the engine thread after the step under way. `ready` is false from then on.
+  /// Waits for a load under way, ends the engine thread after the step under way. `ready` is false
+  /// from then on. Before `loop` ends.
   void unload();
 
  private:

@@ -4,6 +4,7 @@
 #include "api/json_text.h"
 #include "api/request.h"
 #include "base/ids.h"
+#include "worker/counted.h"
 #include "worker/encode.h"
 
 #include <fmt/format.h>
@@ -104,6 +105,7 @@ Result<api::NativeRequest> parsed(Context& context,
 asio::awaitable<Result<Job>> prepare(Context& context,
                                      const http::Request& request,
                                      api::Surface surface) {
+  const Counted counted{context.preparing};
   const auto deadline = deadline_of(request);
   if (!deadline) co_return deadline.error();
   auto native = parsed(context, request, surface);

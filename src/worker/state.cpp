@@ -1,4 +1,5 @@
 #include "http/sse.h"
+#include "worker/counted.h"
 #include "worker/endpoints.h"
 #include "worker/memory.h"
 
@@ -62,15 +63,6 @@ std::string state_json(Context& context) {
   }
   return json::serialize(state);
 }
-
-/// Counts this stream while its frame lives.
-struct Counted {
-  explicit Counted(int& count) : count_(count) { ++count_; }
-  ~Counted() { --count_; }
-  Counted(const Counted&) = delete;
-  Counted& operator=(const Counted&) = delete;
-  int& count_;
-};
 
 }  // namespace
 

@@ -62,6 +62,8 @@ TEST_F(Tokens, WrongRequestsNameTheField) {
   EXPECT_EQ(refused("/tokenize", "{"), "invalid_value ");
   EXPECT_EQ(refused("/tokenize", "[]"), "invalid_value ");
   EXPECT_EQ(refused("/tokenize", "{}"), "invalid_value ");
+  EXPECT_EQ(refused("/tokenize", R"({"x":)" + std::string(70, '[') + std::string(70, ']') + "}"),
+            "invalid_value ");
   EXPECT_EQ(refused("/tokenize", R"({"prompt":7})"), "invalid_value prompt");
   EXPECT_EQ(refused("/tokenize", R"({"prompt":"x","add_special":1})"), "invalid_value add_special");
   EXPECT_EQ(refused("/tokenize", R"({"messages":[]})"), "invalid_value messages");
