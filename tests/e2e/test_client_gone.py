@@ -2,7 +2,14 @@
 
 import concurrent.futures
 import http.client
+import json
+import pathlib
+import random
+import socket
+import sys
 import time
+
+import pytest
 
 from support import wire
 from support.processes import wait_until
@@ -60,3 +67,42 @@ def test_the_others_go_on_when_some_leave(server: Serve):
         if client % 2:
             assert text.startswith(f" {client}5, {client}6"), texts
     wait_until("nothing runs any more", lambda: server.running_sequences() == 0, 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+def test_clients_that_leave_at_any_point_leave_nothing_behind(server: Serve):
+    """Cuts at every stage, from half a head to the middle of a stream, in a seeded random order."""
+    def descriptors() -> list[int]:
+        return [len(list(pathlib.Path(f"/proc/{process.pid}/fd").iterdir()))
+                for process in (server.gateway(), *server.worker_processes())]
+
+    def leave(seed: int) -> None:
+        chance = random.Random(seed)
+        body = json.dumps(completion_body(server.model, COUNTING, stream=chance.random() < 0.7,
+                                          max_tokens=FAR_TOO_MANY)).encode()
+        raw = (f"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\n"
+               f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+               ).encode() + body
+        cut = len(raw) if chance.random() < 0.6 else chance.randrange(len(raw))
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(raw[:cut])
+            connection.settimeout(chance.random())
+            try:
+                for _ in range(chance.randrange(4)):
+                    connection.recv(256)
+            except TimeoutError:
+                pass
+            if chance.random() < 0.5:  # A reset instead of an orderly end.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    server.check_alive()
+    before = descriptors()
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        list(pool.map(leave, range(120)))
+
+    wait_until("nothing runs or waits", lambda: server.running_sequences() == 0
+               and sum(one["waiting"] for one in server.workers()) == 0, 10)
+    # Warm pooled connections may stay: two ends for each of the twelve at once.
+    wait_until("descriptors are back", lambda: all(
+        now <= then + 14 for now, then in zip(descriptors(), before)), 20)
+    server.check_alive()

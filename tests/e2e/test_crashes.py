@@ -84,6 +84,24 @@ def test_a_killed_worker_ends_its_streams_with_an_error_and_comes_back(fragile: 
         fragile.check_alive()
 
 
+def test_a_hung_worker_ends_its_stream_with_an_error(start_server):
+    """R-ENG-7: an open socket is no sign of life. The worker is stopped, not ended; once it goes on
+    it serves again."""
+    server = start_server(sets=("timeouts.token_ms=1500",)).wait_ready()
+    stream, chunks = start_stream(server)
+    pid = server.workers()[0]["pid"]
+
+    os.kill(pid, signal.SIGSTOP)
+    last = list(chunks)[-1]
+
+    assert last["error"]["message"] and not stream.done
+    stream.close()
+    wait_until("it is not ready any more", lambda: server.get("/ready").status == 503, 15)
+    os.kill(pid, signal.SIGCONT)
+    wait_until("it serves again", lambda: server.get("/ready").status == 200, 15)
+    server.check_alive()
+
+
 def test_requests_that_saw_no_token_yet_survive_a_killed_worker_or_say_so(fragile: Serve):
     """No request hangs and none gets a broken answer when its worker dies under it."""
     wait_for_workers(fragile)

@@ -2,7 +2,9 @@
 
 import json
 import subprocess
+import time
 
+from support.processes import wait_until
 from support.server import MODEL, Serve, Worker, chat_body
 from support.wire import text_of
 
@@ -50,6 +52,29 @@ def test_curl_sees_the_models_and_the_state_of_the_server(server: Serve):
     assert models["data"][0]["object"] == "model" and models["data"][0]["owned_by"]
     curl(f"http://127.0.0.1:{server.port}/health")
     curl(f"http://127.0.0.1:{server.admin_port}/ready")
+
+
+def test_a_start_takes_seconds(start_server):
+    """The bar is 3 s on an idle machine; the bound here leaves room for a busy one."""
+    began = time.monotonic()
+
+    start_server().wait_ready()
+
+    seconds = time.monotonic() - began
+    print(f"ready after {seconds:.2f} s")
+    assert seconds < 15
+
+
+def test_a_unix_socket_serves_too(start_server, tmp_path):
+    path = tmp_path / "api.sock"
+    server = start_server(listen=f"unix:{path}")
+    wait_until("it listens", path.exists)
+
+    models = json.loads(curl("--unix-socket", str(path), "http://localhost/v1/models"))
+
+    assert [one["id"] for one in models["data"]] == [MODEL]
+    server.stop()
+    assert not path.exists()
 
 
 def test_the_completions_endpoint_continues_a_text(server: Serve):

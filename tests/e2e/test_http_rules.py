@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from support import wire
+from support.processes import accepts, wait_until
 from support.server import MODEL, Serve, chat_body
 
 
@@ -49,6 +50,15 @@ def test_a_model_can_be_retrieved_also_by_an_escaped_name(server: Serve):
     assert server.get(f"/v1/models/{MODEL}").json["id"] == MODEL
     assert server.get(f"/v1/models/{escaped}").json["id"] == MODEL
     assert server.get("/v1/models/some%2Fother").error["code"] == "model_not_found"
+
+
+def test_a_model_name_with_a_slash_is_found_raw_and_escaped(start_server):
+    server = start_server(config={"models": [{"id": "org/model", "workers": [
+        {"kind": "url", "url": "http://127.0.0.1:9/v1"}]}]})
+    wait_until("it accepts", lambda: accepts(server.port))
+
+    assert server.get("/v1/models/org/model").json["id"] == "org/model"
+    assert server.get("/v1/models/org%2Fmodel").json["id"] == "org/model"
 
 
 def test_an_unknown_route_is_a_404(server: Serve):

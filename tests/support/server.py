@@ -1,7 +1,6 @@
 """Starts and ends the shipped programs, and watches that nothing stays behind."""
 
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -22,8 +21,7 @@ class Program:
 
     running: list["Program"] = []  # For the report of a failed test.
 
-    def __init__(self, name: str, arguments: list[str], folder: pathlib.Path,
-                 environment: dict[str, str] | None = None):
+    def __init__(self, name: str, arguments: list[str], folder: pathlib.Path):
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.log_path = folder / f"{name}.log"
@@ -31,7 +29,7 @@ class Program:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 arguments, cwd=repository(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, **(environment or {})}, start_new_session=True,
+                start_new_session=True,
             )
         Program.running.append(self)
 
@@ -133,7 +131,7 @@ class Serve(Program, _Answers):
 
     def __init__(self, folder: pathlib.Path, config: dict[str, Any] | None = None,
                  sets: tuple[str, ...] = (), model: str = MODEL,
-                 environment: dict[str, str] | None = None):
+                 listen: str | None = None):
         self.port = free_port()
         self.admin_port = free_port()
         self.model = model
@@ -144,11 +142,11 @@ class Serve(Program, _Answers):
             self.config_path = folder / "config.yaml"
             self.write_config(config)
         arguments = [binary("mlx-serving"), "serve", "--config", str(self.config_path),
-                     "--listen", f"127.0.0.1:{self.port}"]
+                     "--listen", listen or f"127.0.0.1:{self.port}"]
         for one in (f"admin.listen=127.0.0.1:{self.admin_port}", f"state_dir={folder / 'state'}",
                     f"log.access={self.access_log_path}", *sets):
             arguments += ["--set", one]
-        super().__init__("mlx-serving", arguments, folder, environment)
+        super().__init__("mlx-serving", arguments, folder)
 
     def write_config(self, config: dict[str, Any]) -> None:
         self.config_path.write_text(json.dumps(config, indent=2))  # JSON is YAML.
