@@ -1,4 +1,4 @@
-# The Rust text crate (rust/text), built by cargo into the build folder as mlxs_rust_text. Cargo
+# The Rust text crate (rust/text), built by cargo as mlxs_rust_text. Cargo
 # says which sources the library was made of, so it is built again when one of them changes. Once
 # the crates have been fetched, no network is needed.
 find_program(MLXS_CARGO cargo
@@ -13,7 +13,8 @@ if(NOT MLXS_CARGO)
 endif()
 
 set(MLXS_RUST_TEXT_SOURCE ${CMAKE_SOURCE_DIR}/rust/text)
-set(MLXS_RUST_TEXT_TARGET ${CMAKE_BINARY_DIR}/rust)
+# One for all presets: C++ flags and sanitizers mean nothing to cargo.
+set(MLXS_RUST_TEXT_TARGET ${CMAKE_SOURCE_DIR}/build/rust)
 set(MLXS_RUST_TEXT_LIBRARY ${MLXS_RUST_TEXT_TARGET}/release/libmlxs_text.a)
 set(MLXS_RUST_TEXT_ARGS --locked --release
   --manifest-path ${MLXS_RUST_TEXT_SOURCE}/Cargo.toml --target-dir ${MLXS_RUST_TEXT_TARGET})
