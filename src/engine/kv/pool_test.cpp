@@ -6,8 +6,12 @@
 #include <mlx/random.h>
 #include <mlx/transforms.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstddef>
+#include <fstream>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -33,6 +37,28 @@ TEST(KvPool, StartsAsZeros) {
     EXPECT_EQ(mx::sum(mx::abs(layer.values)).item<float>(), 0.0f);
   }
   EXPECT_EQ(kShape.bytes(), 2u * 2 * 64 * 32 * 2 * 16 * 4);
+}
+
+/// Resident bytes of this process.
+std::size_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::size_t total = 0;
+  std::size_t resident = 0;
+  statm >> total >> resident;
+  return resident * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+TEST(KvPool, TakesMemoryOnlyAsBlocksAreWritten) {
+  if (mx::default_device() != mx::Device::cpu || resident_bytes() == 0) GTEST_SKIP();
+  KvPoolShape shape = kShape;
+  shape.blocks = 16384;  // 256 MiB
+  const std::size_t before = resident_bytes();
+
+  const KvPool pool(shape);
+  const KvLayer after = append(pool.layers()[0], {1}, 1.0f);
+  mx::eval(after.keys, after.values);
+
+  EXPECT_LT(resident_bytes(), before + shape.bytes() / 16);
 }
 
 TEST(KvPool, AppendWritesItsSlotsAndNoOthers) {
