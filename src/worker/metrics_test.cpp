@@ -132,7 +132,9 @@ TEST_F(WorkerMetrics, CountAnswersThatFailed) {
 }
 
 TEST(WorkerMetricsWithFewBlocks, CountPreemptions) {
-  RunningWorker worker{{.context_tokens_max = 64, .blocks_total = 20, .endless = true}};
+  // Steps slow enough for the four to run together.
+  RunningWorker worker{
+      {.context_tokens_max = 64, .blocks_total = 20, .endless = true, .step = Milliseconds{2}}};
   worker.wait_ready();
   {
     std::vector<std::jthread> clients;
