@@ -45,7 +45,7 @@ Result<GgufVocabulary> gguf_vocabulary(const Gguf& gguf, const std::string& file
   };
   vocabulary.bos = token("tokenizer.ggml.bos_token_id");
   vocabulary.eos = token("tokenizer.ggml.eos_token_id");
-  vocabulary.add_bos = gguf.boolean("tokenizer.ggml.add_bos_token").value_or(false);
+  vocabulary.add_bos = gguf.boolean("tokenizer.ggml.add_bos_token");
   vocabulary.add_space_prefix = gguf.boolean("tokenizer.ggml.add_space_prefix").value_or(true);
   return vocabulary;
 }
