@@ -16,11 +16,18 @@ std::string lower(std::string text) {
   return text;
 }
 
+// Hosts are compared without their port. An address with several colons is a bare IPv6 one.
+std::string without_port(const std::string& host) {
+  if (host.starts_with('[')) return host.substr(1, host.find(']') - 1);
+  const std::size_t colon = host.find(':');
+  return colon == host.rfind(':') ? host.substr(0, colon) : host;
+}
+
 GuardRules guard_rules(const config::Config& config, const std::string& listen) {
   GuardRules rules;
   rules.origins = config.allowed_origins;
   rules.hosts = {"localhost", "127.0.0.1", "::1"};
-  for (const std::string& host : config.allowed_hosts) rules.hosts.push_back(lower(host));
+  for (const std::string& host : config.allowed_hosts) rules.hosts.push_back(lower(without_port(host)));
   const auto address = http::Address::parse(listen);
   if (!address) return rules;
   if (address->kind == http::Address::Kind::kUnix) {

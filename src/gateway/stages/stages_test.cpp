@@ -32,7 +32,7 @@ SettingsPtr settings(config::Config config) {
 TEST(Guard, LoopbackNamesTheListenAddressAndAllowedHostsPassWithAnyPort) {
   config::Config config;
   config.listen = "192.168.1.5:8080";
-  config.allowed_hosts = {"Box.Local"};
+  config.allowed_hosts = {"Box.Local", "other.local:8443", "[fd00::1]:80", "fd00::2"};
   const auto rules = settings(config)->api_guard;
 
   for (const char* host : {"localhost",
@@ -40,7 +40,11 @@ TEST(Guard, LoopbackNamesTheListenAddressAndAllowedHostsPassWithAnyPort) {
                            "127.0.0.1:9",
                            "[::1]:8080",
                            "192.168.1.5:8080",
-                           "box.local:80"})
+                           "box.local:80",
+                           "other.local",
+                           "other.local:1",
+                           "[fd00::1]",
+                           "[fd00::2]:8080"})
     EXPECT_TRUE(check_guards(rules, with({{"host", host}}))) << host;
   for (const char* host : {"evil.example", "192.168.1.6", "localhost.evil.example", "10.0.0.1", ""})
     EXPECT_EQ(check_guards(rules, with({{"host", host}})).error().code, ErrorCode::kForbidden)
