@@ -3,6 +3,7 @@
 
 #include "config/config.h"
 #include "http/address.h"
+#include "supervisor/cores.h"
 #include "supervisor/test_stage.h"
 
 #include <boost/json.hpp>
@@ -64,7 +65,7 @@ TEST(Supervisor, StartsItsChildrenAsAgreed) {
   auto arguments = worker.arguments();
   const auto threads = std::find(arguments.begin(), arguments.end(), "--threads");
   ASSERT_NE(threads, arguments.end());
-  EXPECT_GE(std::stoi(*(threads + 1)), 1);
+  EXPECT_EQ(std::stoi(*(threads + 1)), cores_available());
   arguments.erase(threads, threads + 2);
   EXPECT_THAT(arguments,
               ElementsAre("--id",
@@ -181,14 +182,16 @@ TEST(Supervisor, AModelThatCannotBeLoadedIsNotTriedAgainUntilSighup) {
   EXPECT_EQ(failed.at("error").as_string(), "m.gguf: no such file");
   EXPECT_EQ(failed.at("restarts").as_int64(), 0);
   stage.send(SIGHUP);
-  stage.next("worker").command(kReady);
+  const Puppet again = stage.next("worker");
+  again.command(kReady);
   EXPECT_EQ(gateway.worker_in_state("running").at("error").as_string(), "");
 }
 
 TEST(Supervisor, WithoutAnyModelThatLoadsItStillSaysWhereItIs) {
   Stage stage{kModel};
   stage.start();
-  stage.next("gateway").command(R"(control {"type":"ready"})");
+  const Puppet gateway = stage.next("gateway");
+  gateway.command(R"(control {"type":"ready"})");
 
   stage.next("worker").command("exit 78");
 
@@ -354,8 +357,9 @@ TEST(Supervisor, SighupStartsWorkersThatWereAdded) {
       "models: [ { id: m, source: m.gguf, workers: 2 }, { id: n, source: n.gguf } ]\n");
   server.stage.send(SIGHUP);
 
-  std::vector<std::string> ids{server.stage.next("worker").arguments().at(1),
-                               server.stage.next("worker").arguments().at(1)};
+  const Puppet one = server.stage.next("worker");
+  const Puppet other = server.stage.next("worker");
+  const std::vector<std::string> ids{one.arguments().at(1), other.arguments().at(1)};
   EXPECT_THAT(ids, ::testing::UnorderedElementsAre("m", "n"));
   while (server.gateway->control("workers").at("workers").as_array().size() < 3) {
   }

@@ -13,7 +13,8 @@
 
 namespace mlxs::supervisor {
 
-/// A puppet of stand_in.cpp, seen from the test. Every wait fails the test after a long time.
+/// A puppet of stand_in.cpp, seen from the test; destroying it ends the puppet. Every wait fails
+/// the test after a long time.
 class Puppet {
  public:
   explicit Puppet(Fd socket);
