@@ -7,7 +7,6 @@
 #include "engine/load/memory_limit.h"
 #include "engine/load/weights.h"
 #include "engine/models/model.h"
-#include "engine/ops/parallel.h"
 
 #include <boost/json/value.hpp>
 #include <fmt/format.h>
@@ -224,7 +223,6 @@ Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProg
   auto sampling = default_sampling(*checkpoint);
   if (!sampling) return sampling.error();
 
-  set_compute_threads(options.threads);
   const std::uint64_t memory_limit = memory_limit_bytes();
   mx::set_memory_limit(memory_limit);
   // Buffers kept for reuse; a step's activations fit many times over.

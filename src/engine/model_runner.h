@@ -21,7 +21,6 @@ struct ModelOptions {
       kv_bytes;  ///< KV pool; by default what `sequences_max` rows of a
                  ///< quarter context need, within a quarter of the memory limit.
   int sequences_max = 64;
-  int threads = 0;  ///< For arithmetic on CPU, process-wide; 0: as many as OpenBLAS would use.
 };
 
 /// Fraction done in [0, 1], called from the loading thread.
