@@ -8,6 +8,11 @@
 #include <boost/asio/use_future.hpp>
 #include <gtest/gtest.h>
 
+#include <stdlib.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
 #include <vector>
 
 namespace mlxs::gateway {
@@ -190,6 +195,50 @@ TEST(PoolInGateway, RequestsBeyondAWorkersBoundWaitForAConnection) {
   worker.open("a");
 
   for (const auto& client : clients) EXPECT_EQ(client->read().status, 200);
+}
+
+// R-POOL-3
+TEST(PoolInGateway, AfterRandomDisconnectsEveryLeaseAndPlaceIsBack) {
+  NativePair pair;
+  pair.worker.set_script({token("a"), token("b"), gate("a"), finish(), usage(1, 2), done()});
+  {
+    std::vector<std::unique_ptr<Client>> clients;
+    const auto streams = [](std::size_t i) { return i % 3 != 0; };
+    const auto leaves = [](std::size_t i) { return i % 2 == 1; };
+    for (std::size_t i = 0; i < 200; ++i) {
+      clients.push_back(std::make_unique<Client>(pair.gateway.api()));
+      clients[i]->post("/v1/chat/completions", chat_body(streams(i) ? R"(,"stream":true)" : ""));
+      if (streams(i) && i % 5 == 1) (void)clients[i]->read_head();
+      if (leaves(i)) clients[i]->close();
+    }
+    pair.worker.open("a");
+    for (std::size_t i = 0; i < 200; ++i) {
+      if (leaves(i)) continue;
+      if (streams(i) && i % 5 == 1) {
+        EXPECT_EQ(read_text(*clients[i]), "ab");
+      } else {
+        EXPECT_EQ(clients[i]->read().status, 200);
+      }
+    }
+  }
+
+  EXPECT_TRUE(pair.gateway.wait_metric(R"(mlx_pool_connections{state="leased"})", 0));
+  EXPECT_TRUE(pair.gateway.wait_metric("mlx_requests_in_flight", 0));
+  EXPECT_TRUE(pair.gateway.wait_metric("mlx_streams_active", 0));
+  EXPECT_TRUE(pair.gateway.wait_metric(R"(mlx_worker_inflight{worker="m/0"})", 0));
+}
+
+TEST(PoolInGateway, WorkersMayListenOnUnixSockets) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "workerXXXXXX").string();
+  const std::filesystem::path folder = ::mkdtemp(pattern.data());
+  {
+    MockWorker worker{{.kind = http::Address::Kind::kUnix, .path = (folder / "w0.sock").string()}};
+    TestGateway gateway{native_yaml()};
+    gateway.set_workers({{"m/0", "m", worker.address()}});
+
+    for (int i = 0; i < 20; ++i) EXPECT_EQ(gateway.chat().status, 200);
+  }
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace
