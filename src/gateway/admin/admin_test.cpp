@@ -38,6 +38,7 @@ TEST(Admin, WorkersShowWhatTheirStateStreamSaid) {
   state["running"] = 2;
   state["waiting"] = 1;
   pair.worker.set_state(state);
+  ASSERT_TRUE(pair.gateway.wait_ready());
   json::value worker;
   const Deadline patience = Deadline::after(Milliseconds{10'000});
   do {
