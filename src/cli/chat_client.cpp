@@ -208,12 +208,13 @@ ChatAnswer ask(const ChatSettings& settings,
     exchange.connection.close();
   });
   if (callbacks.waiting) count_seconds(seconds, 1, callbacks.waiting);
-  asio::co_spawn(
-      loop, stream_answer(&exchange), [&](const std::exception_ptr& thrown, Result<void> result) {
-        loop.stop();  // The connection's own timers would keep it running.
-        if (thrown) std::rethrow_exception(thrown);
-        if (!result && !answer.interrupted) answer.error = std::move(result).error();
-      });
+  asio::co_spawn(loop,
+                 stream_answer(&exchange),
+                 [&](const std::exception_ptr& thrown, const Result<void>& result) {
+                   loop.stop();  // The connection's own timers would keep it running.
+                   if (thrown) std::rethrow_exception(thrown);
+                   if (!result && !answer.interrupted) answer.error = result.error();
+                 });
   loop.run();
   answer.text = std::move(exchange.text);
   return answer;

@@ -97,6 +97,7 @@ bool Fleet::all_stopped() const {
 
 std::vector<WorkerEntry> Fleet::entries() const {
   std::vector<WorkerEntry> entries;
+  entries.reserve(workers_.size());
   for (const auto& worker : workers_) entries.push_back(worker->entry());
   return entries;
 }

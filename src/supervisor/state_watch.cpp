@@ -55,12 +55,13 @@ struct StateWatch::Impl {
   asio::io_context& loop;
   http::Address address;
   OnState on_state;  ///< Empty once the watch has ended.
-  std::optional<http::ClientConnection> connection;
+  std::unique_ptr<http::ClientConnection> connection;
   asio::steady_timer timer;
 
   static asio::awaitable<void> run(std::shared_ptr<Impl> self) {
     while (self->on_state) {
-      self->connection.emplace(self->loop.get_executor(), self->address);
+      self->connection =
+          std::make_unique<http::ClientConnection>(self->loop.get_executor(), self->address);
       co_await stream(self);
       if (!self->on_state) co_return;
       self->timer.expires_after(kRetry);
