@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <set>
@@ -79,16 +78,6 @@ Wrong cross_check(const Config& config, const Node& root) {
   if (auto error = check_keys(config, root)) return error;
   if (auto error = check_exposure(config, root)) return error;
   return check_models(config, root);
-}
-
-std::string default_state_dir() {
-  const auto from = [](const char* name, std::string_view below) -> std::string {
-    const char* const value = std::getenv(name);
-    return value == nullptr || *value != '/' ? std::string{} : value + std::string{below};
-  };
-  std::string path = from("XDG_STATE_HOME", "/mlx-serving");
-  if (path.empty()) path = from("HOME", "/.local/state/mlx-serving");
-  return path.empty() ? "mlx-serving-state" : path;
 }
 
 /// The visitor that compares two objects and puts back what a reload cannot change.
@@ -169,7 +158,6 @@ Result<Config> parse(std::string_view text,
   reader.finish();
   if (!error) error = cross_check(config, *root);
   if (error) return *std::move(error);
-  if (config.state_dir.empty()) config.state_dir = default_state_dir();
   return config;
 }
 

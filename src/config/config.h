@@ -52,7 +52,6 @@ struct Config {
     std::string listen = "127.0.0.1:8081";
     bool operator==(const Admin&) const = default;
   } admin;
-  std::string state_dir;  ///< Default $XDG_STATE_HOME/mlx-serving.
   int threads = 0;        ///< Data-plane loops; 0: one, two above four cores.
   std::vector<Key> keys;
   bool allow_unauthenticated = false;        ///< Needed to listen beyond loopback without keys.

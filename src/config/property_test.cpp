@@ -18,7 +18,6 @@ Config arbitrary_config() {
   Config config;
   config.listen = fmt::format("127.0.0.1:{}", *rc::gen::inRange(1, 30'000));
   config.admin.listen = fmt::format("[::1]:{}", *rc::gen::inRange(30'001, 65'536));
-  config.state_dir = "/state dir/" + name("");
   config.threads = *rc::gen::inRange(0, 257);
   for (int i = *rc::gen::inRange(0, 4); i > 0; --i)
     config.keys.push_back({name(std::to_string(i)), sha256(std::to_string(i))});

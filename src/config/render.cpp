@@ -285,8 +285,7 @@ std::vector<KeyInfo> keys() {
 std::string render_defaults() {
   std::string out = render(Config{});
   for (const KeyInfo& info : keys()) {
-    const bool element = info.path.find("[]") != std::string::npos;
-    if (!element && info.path != "state_dir") continue;
+    if (info.path.find("[]") == std::string::npos) continue;
     out += fmt::format(
         "# {}: {}\n",
         info.path,

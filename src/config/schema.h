@@ -38,7 +38,6 @@ struct Range {
 struct Flag {};
 
 inline constexpr Text kListen{is_listen_address, "HOST:PORT, [IPV6]:PORT or unix:/path"};
-inline constexpr Text kPath{is_path, "a path"};
 inline constexpr Text kLevel{is_log_level, "trace, debug, info, warn or error"};
 inline constexpr Text kAccess{
     .ok = is_path, .expected = "stderr, off or a file's path", .off_word = true};
@@ -132,7 +131,6 @@ template <class V>
 void describe(V& v, std::type_identity<Config>) {
   v.value("listen", &Config::listen, kListen, Apply::kRestart);
   v.group("admin", &Config::admin);
-  v.value("state_dir", &Config::state_dir, kPath, Apply::kRestart);
   v.value("threads", &Config::threads, Range{0, 256}, Apply::kRestart);
   v.list("keys", &Config::keys);
   v.value("allow_unauthenticated", &Config::allow_unauthenticated, Flag{}, Apply::kReload);

@@ -32,7 +32,7 @@ def test_config_show_defaults_lists_every_key():
     shown = run("config", "show", "--defaults")
 
     assert shown.returncode == 0, shown.stderr
-    for key in ("listen", "admin", "state_dir", "threads", "keys", "allowed_hosts", "head_read_ms",
+    for key in ("listen", "admin", "threads", "keys", "allowed_hosts", "head_read_ms",
                 "body_bytes", "in_flight", "worker_wait_ms", "drain_ms", "max_sequences",
                 "step_tokens", "waiting", "compute", "access"):
         assert key in shown.stdout, key

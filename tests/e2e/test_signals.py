@@ -135,29 +135,28 @@ def test_sighup_disturbs_no_stream(start_server):
     stream.close()
 
 
-def serve_on(port: int, admin_port: int, tmp_path) -> subprocess.CompletedProcess:
+def serve_on(port: int, admin_port: int) -> subprocess.CompletedProcess:
     return subprocess.run(
         [binary("mlx-serving"), "serve", "--config", DEFAULT_CONFIG, "--listen",
-         f"127.0.0.1:{port}", "--set", f"admin.listen=127.0.0.1:{admin_port}",
-         "--set", f"state_dir={tmp_path}"],
+         f"127.0.0.1:{port}", "--set", f"admin.listen=127.0.0.1:{admin_port}"],
         capture_output=True, text=True, timeout=30, cwd=repository())
 
 
-def test_a_port_in_use_is_an_error_that_names_it(tmp_path):
+def test_a_port_in_use_is_an_error_that_names_it():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for ports in ((port, free_port()), (free_port(), port)):
-            ended = serve_on(*ports, tmp_path)
+            ended = serve_on(*ports)
 
             assert ended.returncode != 0
             assert f"127.0.0.1:{port}" in ended.stderr
             assert "in use" in ended.stderr
 
 
-def test_a_second_server_leaves_the_first_alone(start_server, tmp_path):
+def test_a_second_server_leaves_the_first_alone(start_server):
     server = start_server().wait_ready()
 
-    assert serve_on(server.port, server.admin_port, tmp_path).returncode != 0
+    assert serve_on(server.port, server.admin_port).returncode != 0
 
     server.check_alive()
 

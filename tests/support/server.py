@@ -143,7 +143,7 @@ class Serve(Program, _Answers):
             self.write_config(config)
         arguments = [binary("mlx-serving"), "serve", "--config", str(self.config_path),
                      "--listen", listen or f"127.0.0.1:{self.port}"]
-        for one in (f"admin.listen=127.0.0.1:{self.admin_port}", f"state_dir={folder / 'state'}",
+        for one in (f"admin.listen=127.0.0.1:{self.admin_port}",
                     f"log.access={self.access_log_path}", *sets):
             arguments += ["--set", one]
         super().__init__("mlx-serving", arguments, folder)
