@@ -97,10 +97,10 @@ def test_a_real_prometheus_scrapes_and_answers(server: Serve, tmp_path: pathlib.
 
         def value() -> float:
             try:
-                result = wire.request(port, "GET", f"/api/v1/query?query={query}").json
+                reply = wire.request(port, "GET", f"/api/v1/query?query={query}")
             except OSError:
                 return 0.0
-            samples = result["data"]["result"]
+            samples = reply.json["data"]["result"] if reply.status == 200 else []  # 503: starting.
             return float(samples[0]["value"][1]) if samples else 0.0
 
         first = wait_until("Prometheus knows of requests", value, 30)

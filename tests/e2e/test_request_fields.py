@@ -1,7 +1,10 @@
 """R-ENG-6: every documented field is honoured or answered 400 with `param`, none in silence."""
 
+import re
+
 import pytest
 
+from support.processes import repository
 from support.server import MODEL, Serve, chat_body, completion_body
 
 CHAT = "/v1/chat/completions"
@@ -24,6 +27,7 @@ BOTH = [
     ("presence_penalty", ["x", -2.1, 2.1]),
     ("logit_bias", ["x", [], 7]),
     ("user", [7, []]),
+    ("mlxs", ["x", 7, {"seed": "x"}, {"token_ids": 7}]),
 ]
 CHAT_ONLY = [
     ("messages", [None, "Hi", {}, [], 7]),
@@ -39,6 +43,18 @@ CHAT_ONLY = [
     ("store", ["x", 7]),
     ("service_tier", [7, []]),
     ("modalities", ["x", 7]),
+    ("audio", ["x", 7]),
+    ("chat_template_kwargs", ["x", 7, []]),
+    ("function_call", [7, [], "sometimes"]),
+    ("functions", ["x", 7, {}]),
+    ("moderation", ["x", 7]),
+    ("prediction", ["x", 7]),
+    ("prompt_cache_key", [7, []]),
+    ("prompt_cache_options", ["x", 7]),
+    ("prompt_cache_retention", [7, "forever"]),
+    ("safety_identifier", [7, "a" * 129]),
+    ("verbosity", [7, "loud"]),
+    ("web_search_options", ["x", 7]),
 ]
 COMPLETIONS_ONLY = [
     ("prompt", [7, {}, True]),
@@ -106,6 +122,17 @@ def test_a_wrong_chat_field_is_a_400_that_names_it(server: Serve, field: str, va
 def test_a_wrong_completions_field_is_a_400_that_names_it(server: Serve, field: str, values: list):
     for value in values:
         refused(server, COMPLETIONS, {**body_for(COMPLETIONS), field: value}, field)
+
+
+def test_every_documented_field_is_in_these_tables():
+    """docs/parameters.md is made from the table that the server checks requests by."""
+    page = (repository() / "docs/parameters.md").read_text()
+    chat, completions = (set(re.findall(r"^\| `(\w+)`", part, re.MULTILINE))
+                         for part in page.split("## POST /v1/")[1:3])
+
+    assert len(chat) > 30 and len(completions) > 15
+    assert chat <= {field for field, _ in BOTH + CHAT_ONLY}
+    assert completions <= {field for field, _ in BOTH + COMPLETIONS_ONLY}
 
 
 @pytest.mark.parametrize("field", ["model", "messages"])
