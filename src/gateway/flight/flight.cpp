@@ -182,9 +182,9 @@ asio::awaitable<AttemptEnd> Flight::attempt_over(WorkerPtr worker, bool fresh) {
       break;
     }
     if (give_up.passed())
-      co_return AttemptEnd{.error = Error{ErrorCode::kUnavailable,
-                                          "[pool] all connections to the worker are in use"},
-                           .retry_after_s = kUnavailableRetryS};
+      co_return AttemptEnd{
+          .error = Error{ErrorCode::kOverloaded, "[pool] all connections to the worker are in use"},
+          .retry_after_s = kUnavailableRetryS};
     co_await wait_on(pool->returned(), give_up.when());
     if (log_.ended()) co_return AttemptEnd{};
   }
