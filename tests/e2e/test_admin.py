@@ -28,19 +28,30 @@ def test_models_are_listed(server: Serve):
 
 
 def test_the_configuration_in_force_is_shown_without_secrets(start_server):
-    """Where keys are set, the admin listener asks for one, but not for health."""
     digest = hashlib.sha256(b"sk-alice").hexdigest()
     server = start_server(config={
         "keys": [{"name": "alice", "sha256": digest}],
         "models": [{"id": "later", "workers": [{"kind": "url", "url": "http://127.0.0.1:9/v1"}]}]})
     wait_until("it serves", lambda: is_healthy(server))
 
-    assert wire.request(server.admin_port, "GET", "/admin/v1/config").status == 401
-    reply = wire.request(server.admin_port, "GET", "/admin/v1/config",
-                         headers={"authorization": "Bearer sk-alice"})
+    reply = wire.request(server.admin_port, "GET", "/admin/v1/config")
 
     assert reply.status == 200
     assert "alice" in reply.body.decode() and digest not in reply.body.decode()
+
+
+def test_beyond_loopback_the_admin_listener_asks_for_a_key(start_server):
+    """But never for its health."""
+    server = start_server(admin_host="0.0.0.0", config={
+        "keys": [{"name": "alice", "sha256": hashlib.sha256(b"sk-alice").hexdigest()}],
+        "models": [{"id": "later", "workers": [{"kind": "url", "url": "http://127.0.0.1:9/v1"}]}]})
+    wait_until("it serves", lambda: is_healthy(server))
+
+    for target in ("/metrics", "/admin/v1/status", "/admin/v1/config"):
+        assert wire.request(server.admin_port, "GET", target).status == 401
+        assert wire.request(server.admin_port, "GET", target,
+                            headers={"authorization": "Bearer sk-alice"}).status == 200
+    assert wire.request(server.admin_port, "GET", "/ready").status == 503
 
 
 def is_healthy(server: Serve) -> bool:

@@ -95,7 +95,7 @@ def test_more_than_in_flight_gets_a_429_with_retry_after(strict_server: Serve):
 
 def test_a_full_worker_queue_gets_a_429(start_server):
     server = start_server(sets=("models[0].batch.max_sequences=1", "models[0].queue.waiting=1",
-                                "timeouts.worker_wait_ms=300"))
+                                "timeouts.worker_wait_ms=300", "timeouts.keep_alive_ms=100"))
     server.wait_ready()
     with server.stream_completion(COUNTING, **LONG) as one:
         next(one.chunks())

@@ -131,7 +131,7 @@ class Serve(Program, _Answers):
 
     def __init__(self, folder: pathlib.Path, config: dict[str, Any] | None = None,
                  sets: tuple[str, ...] = (), model: str = MODEL,
-                 listen: str | None = None):
+                 listen: str | None = None, admin_host: str = "127.0.0.1"):
         self.port = free_port()
         self.admin_port = free_port()
         self.model = model
@@ -143,7 +143,7 @@ class Serve(Program, _Answers):
             self.write_config(config)
         arguments = [binary("mlx-serving"), "serve", "--config", str(self.config_path),
                      "--listen", listen or f"127.0.0.1:{self.port}"]
-        for one in (f"admin.listen=127.0.0.1:{self.admin_port}",
+        for one in (f"admin.listen={admin_host}:{self.admin_port}",
                     f"log.access={self.access_log_path}", *sets):
             arguments += ["--set", one]
         super().__init__("mlx-serving", arguments, folder)

@@ -246,7 +246,8 @@ def metrics_are_documented(tree: Tree) -> Findings:
         if re.match(r"src/(gateway|worker)/", path) and not path.endswith("_test.cpp"):
             for match in METRIC.finditer(text):
                 if f"`{match[1]}`" not in page:
-                    yield f"{path}:{line_of(text, match.start())}: {match[1]} is not in docs/metrics.md"
+                    yield (f"{path}:{line_of(text, match.start())}: {match[1]} is not in "
+                           "docs/metrics.md")
 
 
 RULES: list[Callable[[Tree], Findings]] = [
