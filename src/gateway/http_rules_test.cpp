@@ -105,15 +105,19 @@ TEST(Http, ModelsAreListedWithoutAnyWorker) {
   EXPECT_EQ(get(gateway.api(), "/v1/models/none").error_code(), "model_not_found");
 }
 
-TEST(Http, WithKeysEveryApiRouteButHealthNeedsOne) {
+TEST(Http, WithKeysEveryRouteButHealthNeedsOneOnBothListeners) {
   const std::string keys = "keys: [ { name: ann, sha256: " + to_hex(sha256("secret")) + " } ]\n";
   NativePair pair{keys};
 
   EXPECT_EQ(pair.gateway.chat().status, 401);
   EXPECT_EQ(get(pair.gateway.api(), "/v1/models").error_code(), "invalid_api_key");
   EXPECT_EQ(get(pair.gateway.api(), "/health").status, 200);
-  EXPECT_EQ(pair.gateway.chat("", headers_of({{"authorization", "Bearer secret"}})).status, 200);
-  EXPECT_EQ(get(pair.gateway.admin(), "/admin/v1/status").status, 200);
+  EXPECT_EQ(get(pair.gateway.admin(), "/health").status, 200);
+  EXPECT_EQ(get(pair.gateway.admin(), "/admin/v1/status").error_code(), "invalid_api_key");
+  EXPECT_EQ(get(pair.gateway.admin(), "/metrics").status, 401);
+  const auto key = headers_of({{"authorization", "Bearer secret"}});
+  EXPECT_EQ(pair.gateway.chat("", key).status, 200);
+  EXPECT_EQ(get(pair.gateway.admin(), "/admin/v1/status", key).status, 200);
 }
 
 TEST(Http, PagesOfOtherSitesAreRefusedOnBothListeners) {

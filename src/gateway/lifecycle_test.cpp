@@ -116,6 +116,7 @@ TEST(Reload, SwapsKeysLimitsAndModelsWhileRunningRequestsKeepTheirs) {
   pair.gateway.send_config(native_yaml(
       "  - id: f\n    workers: [ { kind: url, url: \"" + foreign.url() + "\" } ]\n" +
       "keys: [ { name: ann, sha256: " + to_hex(sha256("s")) + " } ]\nlimits: { in_flight: 7 }\n"));
+  pair.gateway.scrape_with("s");
   ASSERT_TRUE(pair.gateway.wait_metric(R"(mlx_worker_state{state="ready",worker="f/0"})", 1));
   const auto key = headers_of({{"authorization", "Bearer s"}});
   const Answer without = pair.gateway.chat();
@@ -125,7 +126,7 @@ TEST(Reload, SwapsKeysLimitsAndModelsWhileRunningRequestsKeepTheirs) {
   EXPECT_EQ(without.status, 401);
   EXPECT_EQ(with.status, 200) << with.body;
   EXPECT_EQ(read_text(client), "a");
-  EXPECT_EQ(get(pair.gateway.admin(), "/admin/v1/status").json().at("in_flight_max"), 7);
+  EXPECT_EQ(get(pair.gateway.admin(), "/admin/v1/status", key).json().at("in_flight_max"), 7);
 }
 
 TEST(Reload, ABadConfigurationLeavesTheOldOneInForce) {

@@ -27,7 +27,8 @@ GuardRules guard_rules(const config::Config& config, const std::string& listen) 
   GuardRules rules;
   rules.origins = config.allowed_origins;
   rules.hosts = {"localhost", "127.0.0.1", "::1"};
-  for (const std::string& host : config.allowed_hosts) rules.hosts.push_back(lower(without_port(host)));
+  for (const std::string& host : config.allowed_hosts)
+    rules.hosts.push_back(lower(without_port(host)));
   const auto address = http::Address::parse(listen);
   if (!address) return rules;
   if (address->kind == http::Address::Kind::kUnix) {
@@ -37,11 +38,6 @@ GuardRules guard_rules(const config::Config& config, const std::string& listen) 
     rules.hosts.push_back(lower(address->host));
   }
   return rules;
-}
-
-bool leaves_the_machine(const std::string& listen) {
-  const auto address = http::Address::parse(listen);
-  return !address || !address->is_loopback();
 }
 
 }  // namespace
@@ -59,7 +55,6 @@ SettingsPtr Settings::make(config::Config config) {
   for (const config::Model& model : ours.models) settings->models.emplace(model.id, &model);
   settings->api_guard = guard_rules(ours, ours.listen);
   settings->admin_guard = guard_rules(ours, ours.admin.listen);
-  settings->admin_needs_key = !ours.keys.empty() && leaves_the_machine(ours.admin.listen);
   settings->loaded_at = std::chrono::duration_cast<std::chrono::seconds>(
                             std::chrono::system_clock::now().time_since_epoch())
                             .count();

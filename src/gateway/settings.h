@@ -27,7 +27,6 @@ struct Settings {
   std::map<std::string, const config::Model*, std::less<>> models;  // into `config`
   GuardRules api_guard;
   GuardRules admin_guard;
-  bool admin_needs_key = false;  ///< Keys are configured and the admin listener leaves the machine.
   std::int64_t loaded_at = 0;    ///< Unix seconds.
 
   Settings() = default;

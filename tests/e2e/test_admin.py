@@ -2,6 +2,8 @@
 
 import hashlib
 
+import pytest
+
 from support import wire
 from support.processes import still_running, wait_until
 from support.server import MODEL, Serve
@@ -34,15 +36,17 @@ def test_the_configuration_in_force_is_shown_without_secrets(start_server):
         "models": [{"id": "later", "workers": [{"kind": "url", "url": "http://127.0.0.1:9/v1"}]}]})
     wait_until("it serves", lambda: is_healthy(server))
 
-    reply = wire.request(server.admin_port, "GET", "/admin/v1/config")
+    reply = wire.request(server.admin_port, "GET", "/admin/v1/config",
+                         headers={"authorization": "Bearer sk-alice"})
 
     assert reply.status == 200
     assert "alice" in reply.body.decode() and digest not in reply.body.decode()
 
 
-def test_beyond_loopback_the_admin_listener_asks_for_a_key(start_server):
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_where_keys_are_set_the_admin_listener_asks_for_one(start_server, host):
     """But never for its health."""
-    server = start_server(admin_host="0.0.0.0", config={
+    server = start_server(admin_host=host, config={
         "keys": [{"name": "alice", "sha256": hashlib.sha256(b"sk-alice").hexdigest()}],
         "models": [{"id": "later", "workers": [{"kind": "url", "url": "http://127.0.0.1:9/v1"}]}]})
     wait_until("it serves", lambda: is_healthy(server))

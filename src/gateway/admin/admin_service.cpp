@@ -63,7 +63,7 @@ asio::awaitable<void> AdminService::dispatch(http::Exchange& exchange, RequestSc
     co_await reply_error(exchange, scope, std::move(error), std::nullopt, "GET");
     co_return;
   }
-  if (!route->open && scope.settings->admin_needs_key) {
+  if (!route->open) {
     auto key = authenticate(scope.settings->config.keys, request);
     if (!key) {
       co_await reply_error(exchange, scope, key.error());

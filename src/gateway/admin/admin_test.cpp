@@ -78,7 +78,8 @@ TEST(Admin, TheConfigurationInForceIsShownWithoutKeyHashes) {
   TestGateway gateway{
       native_yaml("keys: [ { name: ann, sha256: " + hash + " } ]\nlimits: { in_flight: 99 }\n")};
 
-  const json::value config = get(gateway.admin(), "/admin/v1/config").json();
+  const auto key = headers_of({{"authorization", "Bearer secret"}});
+  const json::value config = get(gateway.admin(), "/admin/v1/config", key).json();
 
   const std::string yaml{config.at("yaml").as_string()};
   EXPECT_THAT(yaml, HasSubstr("in_flight: 99"));

@@ -106,19 +106,6 @@ TEST(Auth, AnyOfSeveralKeysNamesItsOwner) {
   EXPECT_EQ(authenticate(keys, with({})).error().code, ErrorCode::kUnauthorized);
 }
 
-TEST(Auth, AdminNeedsAKeyOnlyWhereOthersCanReachIt) {
-  config::Config config;
-  config.keys = {{.name = "ann", .sha256 = sha256("s")}};
-  config.admin.listen = "127.0.0.1:8081";
-  EXPECT_FALSE(settings(config)->admin_needs_key);
-
-  config.admin.listen = "0.0.0.0:8081";
-  EXPECT_TRUE(settings(config)->admin_needs_key);
-
-  config.keys.clear();
-  EXPECT_FALSE(settings(config)->admin_needs_key);
-}
-
 TEST(DeadlineStage, XRequestTimeoutBoundsTheWholeRequest) {
   const auto request = with({{"x-request-timeout-ms", "1500"}});
 

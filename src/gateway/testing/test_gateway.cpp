@@ -121,7 +121,9 @@ Answer TestGateway::chat(std::string extra, http::Headers headers) {
 }
 
 double TestGateway::metric(const std::string& series) const {
-  const std::string text = "\n" + get(admin_, "/metrics").body;
+  http::Headers headers;
+  if (!scrape_key_.empty()) headers.add("authorization", "Bearer " + scrape_key_);
+  const std::string text = "\n" + get(admin_, "/metrics", std::move(headers)).body;
   const std::size_t at = text.find("\n" + series + " ");
   return at == std::string::npos ? -1 : std::stod(text.substr(at + series.size() + 2));
 }

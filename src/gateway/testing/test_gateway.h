@@ -53,6 +53,8 @@ class TestGateway {
 
   /// A chat request for model "m" with one message.
   [[nodiscard]] Answer chat(std::string extra = "", http::Headers headers = {});
+  /// The API key with which `metric` asks from now on.
+  void scrape_with(std::string key) { scrape_key_ = std::move(key); }
   /// A metric's value from /metrics, by its whole series name with labels; -1 if it is not there.
   [[nodiscard]] double metric(const std::string& series) const;
   /// Until the metric reaches `value`; false after ten seconds.
@@ -67,6 +69,7 @@ class TestGateway {
   int admin_fd_ = -1;
   int control_ = -1;
   bool was_ready_ = false;
+  std::string scrape_key_;
   std::future<int> exit_;
   std::thread thread_;
 };
