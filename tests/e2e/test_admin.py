@@ -17,6 +17,8 @@ def test_status_names_version_and_readiness(server: Serve):
 
 
 def test_workers_are_listed_with_their_load(server: Serve):
+    wait_until("nothing runs", lambda: server.running_sequences() == 0)
+
     (worker,) = server.workers()
 
     assert worker["id"] == f"{MODEL}/0" and worker["model"] == MODEL

@@ -97,7 +97,9 @@ def test_the_state_stream_starts_at_once_and_shows_work(worker_alone: Worker):
 
     state = next_state()
     assert state["ready"] is True and state["model"] == MODEL
-    assert state["pid"] == worker_alone.pid and state["running"] == 0
+    assert state["pid"] == worker_alone.pid
+    while state["running"]:  # Of a test before this one.
+        state = next_state()
     assert state["blocks_free"] == state["blocks_total"] > 0
     assert state["sequences_max"] > 0 and state["context_tokens_max"] >= 2048
     assert state["weights_bytes"] > 50_000_000 and state["kv_bytes"] > 0
