@@ -376,7 +376,8 @@ TEST(SchedulerSim, KeepsItsPromisesOverMillionsOfRandomSteps) {
   const std::uint64_t seed = chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : 1;
   fmt::print("seed {}\n", seed);
 
-  const Tally tally = simulate(seed, 2000, 1000);
+  const std::uint64_t worlds = MLXS_SIM_WORLDS;  // fewer under a sanitizer, which is slow
+  const Tally tally = simulate(seed, static_cast<int>(worlds), 1000);
 
   fmt::print(
       "{} steps ({} mixed, {} with several prompts), {} finished, {} cancelled, {} expired, "
@@ -392,15 +393,15 @@ TEST(SchedulerSim, KeepsItsPromisesOverMillionsOfRandomSteps) {
       tally.preemptions);
   if (HasFailure()) return;
   // The traffic reached what it is meant to test.
-  EXPECT_GT(tally.steps, 1'000'000u);
-  EXPECT_GT(tally.mixed_steps, 10'000u);
-  EXPECT_GT(tally.shared_prefills, 10'000u);
-  EXPECT_GT(tally.finished, 10'000u);
-  EXPECT_GT(tally.cancelled, 1'000u);
-  EXPECT_GT(tally.expired, 1'000u);
-  EXPECT_GT(tally.refused, 1'000u);
-  EXPECT_GT(tally.aborted, 1'000u);
-  EXPECT_GT(tally.preemptions, 10'000u);
+  EXPECT_GT(tally.steps, 500 * worlds);
+  EXPECT_GT(tally.mixed_steps, 5 * worlds);
+  EXPECT_GT(tally.shared_prefills, 5 * worlds);
+  EXPECT_GT(tally.finished, 5 * worlds);
+  EXPECT_GT(tally.cancelled, worlds / 2);
+  EXPECT_GT(tally.expired, worlds / 2);
+  EXPECT_GT(tally.refused, worlds / 2);
+  EXPECT_GT(tally.aborted, worlds / 2);
+  EXPECT_GT(tally.preemptions, 5 * worlds);
 }
 
 // Found that decode rows starved behind younger ones that kept arriving.
