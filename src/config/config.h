@@ -52,7 +52,7 @@ struct Config {
     std::string listen = "127.0.0.1:8081";
     bool operator==(const Admin&) const = default;
   } admin;
-  int threads = 0;        ///< Data-plane loops; 0: one, two above four cores.
+  int threads = 0;  ///< Data-plane loops; 0: one, two above four cores.
   std::vector<Key> keys;
   bool allow_unauthenticated = false;        ///< Needed to listen beyond loopback without keys.
   std::vector<std::string> allowed_hosts;    ///< Besides the listen address and loopback names.

@@ -27,7 +27,7 @@ struct Settings {
   std::map<std::string, const config::Model*, std::less<>> models;  // into `config`
   GuardRules api_guard;
   GuardRules admin_guard;
-  std::int64_t loaded_at = 0;    ///< Unix seconds.
+  std::int64_t loaded_at = 0;  ///< Unix seconds.
 
   Settings() = default;
   Settings(const Settings&) = delete;

@@ -66,7 +66,8 @@ class Tokenizer {
 /// a character come out as U+FFFD with the piece that proves it, or from `finish`).
 /// Time and memory per token are bounded. One thread at a time; the tokenizer outlives it.
 /// One exception, for vocabularies that fall back to byte tokens: `decode` replaces every byte of a
-/// run that is invalid anywhere, while here the characters before the invalid place are out already.
+/// run that is invalid anywhere, while here the characters before the invalid place are out
+/// already.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer);
