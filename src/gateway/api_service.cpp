@@ -3,18 +3,16 @@
 #include "api/request.h"
 #include "base/ids.h"
 #include "gateway/flight/flight.h"
-#include "gateway/stages/auth.h"
 #include "gateway/stages/deadline.h"
-#include "gateway/stages/guard.h"
 #include "gateway/stages/model.h"
 #include "gateway/stages/render.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
+#include <span>
 #include <utility>
 
 namespace mlxs::gateway {
@@ -81,13 +79,13 @@ std::string header_or_empty(const http::Request& request, std::string_view name)
 
 }  // namespace
 
-const ApiService::Route ApiService::kRoutes[] = {
-    {"/v1/chat/completions", "POST", false, &ApiService::chat},
-    {"/v1/completions", "POST", false, &ApiService::completions},
-    {"/v1/models", "GET", false, &ApiService::list_models},
-    {"/v1/models/", "GET", false, &ApiService::show_model},
-    {"/health", "GET", true, &ApiService::health},
-    {"/ready", "GET", true, &ApiService::ready},
+const Route<ApiService> ApiService::kRoutes[] = {
+    {{"/v1/chat/completions", "POST"}, &ApiService::chat},
+    {{"/v1/completions", "POST"}, &ApiService::completions},
+    {{"/v1/models", "GET"}, &ApiService::list_models},
+    {{"/v1/models/", "GET"}, &ApiService::show_model},
+    {{"/health", "GET", true}, &ApiService::health},
+    {{"/ready", "GET", true}, &ApiService::ready},
 };
 
 asio::awaitable<void> ApiService::handle(http::Exchange& exchange) {
@@ -99,7 +97,11 @@ asio::awaitable<void> ApiService::handle(http::Exchange& exchange) {
     ~Active() { service.left(); }
   } active{*this};
   RequestScope scope{context_.settings, exchange.request()};
-  co_await dispatch(exchange, scope);
+  co_await dispatch(*this,
+                    std::span<const Route<ApiService>>{kRoutes},
+                    scope.settings->api_guard,
+                    exchange,
+                    scope);
   close_record(scope.record, exchange);
   context_.metrics.request(scope.record);
   if (context_.shared.access_log.enabled())
@@ -115,48 +117,6 @@ void ApiService::drain(std::function<void()> idle) {
 void ApiService::left() {
   --active_;
   if (active_ == 0 && idle_) std::exchange(idle_, {})();
-}
-
-asio::awaitable<void> ApiService::dispatch(http::Exchange& exchange, RequestScope& scope) {
-  const http::Request& request = exchange.request();
-  auto origin = check_guards(scope.settings->api_guard, request);
-  if (!origin) {
-    co_await reply_error(exchange, scope, origin.error());
-    co_return;
-  }
-  scope.origin = std::move(*origin);
-  const std::string_view path = request.path();
-  const Route* route = std::ranges::find_if(kRoutes, [&](const Route& r) {
-    return r.path.ends_with('/') ? path.starts_with(r.path) && path.size() > r.path.size()
-                                 : path == r.path;
-  });
-  // Arguments of co_await are named: GCC 12 destroys braced temporaries there twice.
-  if (route == std::end(kRoutes)) {
-    Error error =
-        fail(ErrorCode::kNotFound, fmt::format("[http] there is no {} {}", request.method, path));
-    co_await reply_error(exchange, scope, std::move(error));
-    co_return;
-  }
-  if (is_preflight(request)) {
-    http::Response response = preflight_response(scope.origin, route->method);
-    co_await reply(exchange, scope, std::move(response));
-    co_return;
-  }
-  if (request.method != route->method) {
-    Error error =
-        fail(ErrorCode::kMethodNotAllowed, fmt::format("[http] {} takes {}", path, route->method));
-    co_await reply_error(exchange, scope, std::move(error), std::nullopt, route->method);
-    co_return;
-  }
-  if (!route->open) {
-    auto key = authenticate(scope.settings->config.keys, request);
-    if (!key) {
-      co_await reply_error(exchange, scope, key.error());
-      co_return;
-    }
-    scope.record.key = std::move(*key);
-  }
-  co_await (this->*route->handler)(exchange, scope);
 }
 
 asio::awaitable<void> ApiService::chat(http::Exchange& exchange, RequestScope& scope) {

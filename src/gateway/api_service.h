@@ -3,13 +3,13 @@
 #include "api/events.h"
 #include "gateway/loop_context.h"
 #include "gateway/request_scope.h"
+#include "gateway/routes.h"
 #include "http/server.h"
 
 #include <boost/asio/awaitable.hpp>
 
 #include <cstddef>
 #include <functional>
-#include <string_view>
 
 namespace mlxs::gateway {
 
@@ -29,15 +29,8 @@ class ApiService {
   [[nodiscard]] std::size_t active() const { return active_; }
 
  private:
-  struct Route {
-    std::string_view path;  // a trailing '/' stands for everything below
-    std::string_view method;
-    bool open;  // no key needed
-    boost::asio::awaitable<void> (ApiService::*handler)(http::Exchange&, RequestScope&);
-  };
-  static const Route kRoutes[];
+  static const Route<ApiService> kRoutes[];
 
-  boost::asio::awaitable<void> dispatch(http::Exchange& exchange, RequestScope& scope);
   boost::asio::awaitable<void> chat(http::Exchange& exchange, RequestScope& scope);
   boost::asio::awaitable<void> completions(http::Exchange& exchange, RequestScope& scope);
   boost::asio::awaitable<void> generate(http::Exchange& exchange,

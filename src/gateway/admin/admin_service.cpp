@@ -1,16 +1,13 @@
 #include "gateway/admin/admin_service.h"
 
 #include "base/version.h"
-#include "gateway/stages/auth.h"
-#include "gateway/stages/guard.h"
 
 #include <boost/json/object.hpp>
-#include <fmt/format.h>
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
+#include <span>
 #include <utility>
 
 namespace mlxs::gateway {
@@ -18,14 +15,14 @@ namespace mlxs::gateway {
 namespace asio = boost::asio;
 namespace json = boost::json;
 
-const AdminService::Route AdminService::kRoutes[] = {
-    {"/health", true, &AdminService::health},
-    {"/ready", true, &AdminService::ready},
-    {"/metrics", false, &AdminService::metrics},
-    {"/admin/v1/status", false, &AdminService::status},
-    {"/admin/v1/workers", false, &AdminService::workers},
-    {"/admin/v1/models", false, &AdminService::models},
-    {"/admin/v1/config", false, &AdminService::config},
+const Route<AdminService> AdminService::kRoutes[] = {
+    {{"/health", "GET", true}, &AdminService::health},
+    {{"/ready", "GET", true}, &AdminService::ready},
+    {{"/metrics", "GET"}, &AdminService::metrics},
+    {{"/admin/v1/status", "GET"}, &AdminService::status},
+    {{"/admin/v1/workers", "GET"}, &AdminService::workers},
+    {{"/admin/v1/models", "GET"}, &AdminService::models},
+    {{"/admin/v1/config", "GET"}, &AdminService::config},
 };
 
 AdminService::AdminService(Shared& shared, Fleet& fleet, SettingsPtr settings)
@@ -33,44 +30,11 @@ AdminService::AdminService(Shared& shared, Fleet& fleet, SettingsPtr settings)
 
 asio::awaitable<void> AdminService::handle(http::Exchange& exchange) {
   RequestScope scope{settings_, exchange.request()};
-  co_await dispatch(exchange, scope);
-}
-
-asio::awaitable<void> AdminService::dispatch(http::Exchange& exchange, RequestScope& scope) {
-  const http::Request& request = exchange.request();
-  auto origin = check_guards(scope.settings->admin_guard, request);
-  if (!origin) {
-    co_await reply_error(exchange, scope, origin.error());
-    co_return;
-  }
-  scope.origin = std::move(*origin);
-  const Route* route = std::ranges::find(kRoutes, request.path(), &Route::path);
-  // Arguments of co_await are named: GCC 12 destroys braced temporaries there twice.
-  if (route == std::end(kRoutes)) {
-    Error error = fail(ErrorCode::kNotFound,
-                       fmt::format("[http] there is no {} {}", request.method, request.path()));
-    co_await reply_error(exchange, scope, std::move(error));
-    co_return;
-  }
-  if (is_preflight(request)) {
-    http::Response response = preflight_response(scope.origin, "GET");
-    co_await reply(exchange, scope, std::move(response));
-    co_return;
-  }
-  if (request.method != "GET") {
-    Error error =
-        fail(ErrorCode::kMethodNotAllowed, fmt::format("[http] {} takes GET", route->path));
-    co_await reply_error(exchange, scope, std::move(error), std::nullopt, "GET");
-    co_return;
-  }
-  if (!route->open) {
-    auto key = authenticate(scope.settings->config.keys, request);
-    if (!key) {
-      co_await reply_error(exchange, scope, key.error());
-      co_return;
-    }
-  }
-  co_await (this->*route->handler)(exchange, scope);
+  co_await dispatch(*this,
+                    std::span<const Route<AdminService>>{kRoutes},
+                    scope.settings->admin_guard,
+                    exchange,
+                    scope);
 }
 
 asio::awaitable<void> AdminService::health(http::Exchange& exchange, RequestScope& scope) {

@@ -3,11 +3,10 @@
 #include "gateway/fleet/fleet.h"
 #include "gateway/loop_context.h"
 #include "gateway/request_scope.h"
+#include "gateway/routes.h"
 #include "http/server.h"
 
 #include <boost/asio/awaitable.hpp>
-
-#include <string_view>
 
 namespace mlxs::gateway {
 
@@ -25,14 +24,8 @@ class AdminService {
   void drain() { draining_ = true; }
 
  private:
-  struct Route {
-    std::string_view path;
-    bool open;
-    boost::asio::awaitable<void> (AdminService::*handler)(http::Exchange&, RequestScope&);
-  };
-  static const Route kRoutes[];
+  static const Route<AdminService> kRoutes[];
 
-  boost::asio::awaitable<void> dispatch(http::Exchange& exchange, RequestScope& scope);
   boost::asio::awaitable<void> health(http::Exchange& exchange, RequestScope& scope);
   boost::asio::awaitable<void> ready(http::Exchange& exchange, RequestScope& scope);
   boost::asio::awaitable<void> metrics(http::Exchange& exchange, RequestScope& scope);
