@@ -34,11 +34,35 @@ enum class FieldType {
   kExtension,       ///< `mlxs`: seed (64 bits) and token_ids (boolean)
 };
 
+/// How a field counts when it is asked whether two requests have the same answer (canonical.h).
+/// Has no default: a row of the table without a decision does not compile.
+class Sharing {
+ public:
+  enum Form {
+    kCosmetic,   ///< Left out: it cannot change the answer.
+    kValue,      ///< By value: for native models 1 and 1.0 are equal, null and the default too.
+    kVerbatim,   ///< As written: key order counts, 1 and 1.0 differ. What reaches the template.
+    kMessages,   ///< Verbatim, but for the key order of the message objects themselves.
+    kStop,       ///< By value; a string is a list of one.
+    kLength,     ///< max_tokens and max_completion_tokens bound the same thing.
+    kExtension,  ///< `mlxs`: its parts that say how to deliver the answer are left out.
+  };
+  constexpr Sharing(Form form) : form_(form) {}  // NOLINT(google-explicit-constructor): reads well
+  constexpr operator Form() const { return form_; }  // NOLINT(google-explicit-constructor)
+
+ private:
+  Form form_;
+};
+
 /// One documented field of a request. The one table from which validation, the documentation of
-/// parameters and the tests that walk every field are made: adding a row adds the field.
+/// parameters, the fingerprint and the tests that walk every field are made: adding a row adds the
+/// field.
 struct Field {
   std::string_view name;
   FieldType type = FieldType::kString;
+  Sharing sharing;
+  /// JSON that means the same as absent, to native models; empty where that depends on the model.
+  std::string_view default_json = {};
   Support support = Support::kHonoured;
   double min = 0;
   double max = 0;
