@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <set>
@@ -172,6 +173,22 @@ Result<Config> load(const std::filesystem::path& file, std::span<const std::stri
     return fail(ErrorCode::kConfig,
                 fmt::format("{}: is longer than {}", file.string(), format_size(kFileBytesMax)));
   return parse(text, file.string(), overrides);
+}
+
+Result<std::filesystem::path> state_folder(const Config& config) {
+  if (!config.state_dir.empty()) return std::filesystem::path{config.state_dir};
+  const auto variable = [](const char* name) {
+    const char* const value = std::getenv(name);
+    return std::filesystem::path{value == nullptr ? "" : value};
+  };
+  // Relative paths in XDG variables are to be ignored, says their specification.
+  if (const auto state = variable("XDG_STATE_HOME"); state.is_absolute())
+    return state / "mlx-serving";
+  if (const auto home = variable("HOME"); home.is_absolute())
+    return home / ".local" / "state" / "mlx-serving";
+  return fail(ErrorCode::kConfig,
+              "[config] neither XDG_STATE_HOME nor HOME is set: give state_dir",
+              "state_dir");
 }
 
 std::vector<std::string> restart_needed(const Config& before, const Config& after) {

@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/result.h"
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -14,10 +15,22 @@
 
 namespace mlxs::config {
 
+using Seconds = std::chrono::seconds;
+
+/// Which answers a layer shares between requests. In the order of what they permit, so that of two
+/// policies the smaller one wins.
+enum class SharePolicy {
+  kOff,
+  kDeterministic,  ///< Temperature 0 or a seed (foreign models: temperature 0 said in so many
+                   ///< words)
+  kAll,
+};
+
 /// An API key: its owner's name and the SHA-256 of the secret. The secret itself is never kept.
 struct Key {
   std::string name;
   Sha256 sha256{};
+  SharePolicy sharing = SharePolicy::kAll;  ///< At most this for its requests, in every layer.
   bool operator==(const Key&) const = default;
 };
 
@@ -26,6 +39,25 @@ struct UrlWorker {
   std::string url;    ///< "http://host:port/v1" or "unix:/path"
   std::string model;  ///< Its own name for the model; empty: ours.
   bool operator==(const UrlWorker&) const = default;
+};
+
+/// What a model's requests share, layer by layer.
+struct Sharing {
+  struct Coalescing {
+    SharePolicy policy = SharePolicy::kAll;
+    Milliseconds join_timeout{30'000};  ///< join_timeout_ms: waiting for a first token
+    bool operator==(const Coalescing&) const = default;
+  } coalescing;
+  struct Dedup {
+    SharePolicy policy = SharePolicy::kAll;
+    Milliseconds ttl{1'000};  ///< ttl_ms: from an answer's completion
+    bool operator==(const Dedup&) const = default;
+  } dedup;
+  struct PromptCache {
+    SharePolicy policy = SharePolicy::kDeterministic;
+    bool operator==(const PromptCache&) const = default;
+  } prompt_cache;
+  bool operator==(const Sharing&) const = default;
 };
 
 struct Model {
@@ -40,6 +72,7 @@ struct Model {
   int sequences_max = 64;     ///< batch.max_sequences
   int step_tokens_max = 512;  ///< batch.step_tokens
   int waiting_max = 256;      ///< queue.waiting, in each worker
+  Sharing sharing = {};
   [[nodiscard]] bool native() const { return url_workers.empty(); }
   bool operator==(const Model&) const = default;
 };
@@ -69,11 +102,14 @@ struct Config {
     int connections = 4096;
     int connections_per_address = 256;
     int in_flight = 1024;  ///< Requests being answered, waiting ones included: 429 beyond.
-    std::uint64_t answer_bytes = 16ULL * 1024 * 1024;  ///< One request's log: error beyond.
-    Milliseconds head_read{10'000};                    ///< head_read_ms
-    Milliseconds body_stall{10'000};                   ///< body_stall_ms
-    Milliseconds idle{60'000};                         ///< idle_ms
-    Milliseconds write_stall{30'000};                  ///< write_stall_ms
+    std::uint64_t answer_bytes = 16ULL * 1024 * 1024;     ///< One request's log: error beyond.
+    std::uint64_t flight_log_bytes = 4ULL * 1024 * 1024;  ///< Longer logs take no new subscribers.
+    int subscribers = 1024;  ///< Requests that share one flight: the next one starts its own.
+    int flights = 1024;      ///< Flights that can be joined: further ones stay private.
+    Milliseconds head_read{10'000};    ///< head_read_ms
+    Milliseconds body_stall{10'000};   ///< body_stall_ms
+    Milliseconds idle{60'000};         ///< idle_ms
+    Milliseconds write_stall{30'000};  ///< write_stall_ms
     bool operator==(const Limits&) const = default;
   } limits;
   struct Timeouts {
@@ -84,8 +120,20 @@ struct Config {
     Milliseconds keep_alive{
         15'000};                 ///< keep_alive_ms: until the head is sent, and between comments
     Milliseconds drain{30'000};  ///< drain_ms: SIGTERM to the end of running requests
+    Milliseconds linger{20};     ///< linger_ms: a flight without subscribers
     bool operator==(const Timeouts&) const = default;
   } timeouts;
+  struct PromptCache {
+    int entries = 10'000;
+    std::uint64_t bytes = 256ULL * 1024 * 1024;
+    Seconds ttl{300};             ///< ttl_s
+    Seconds grace{10};            ///< grace_s: foreign models, stale after ttl
+    bool snapshot = false;        ///< Kept over a restart, in state_dir.
+    Seconds snapshot_every{300};  ///< snapshot_every_s
+    bool operator==(const PromptCache&) const = default;
+  } prompt_cache;
+  /// Where epochs and snapshots are; empty: see `state_folder`.
+  std::string state_dir;
   std::vector<Model> models;
   bool operator==(const Config&) const = default;
 };
@@ -117,10 +165,14 @@ struct Config {
 /// where every machine can reach it, and `after` has no keys any more).
 [[nodiscard]] Result<Config> reloaded(const Config& before, Config after);
 
+/// `state_dir`, or where it is by default: $XDG_STATE_HOME/mlx-serving, else
+/// $HOME/.local/state/mlx-serving. kConfig where the environment has neither.
+[[nodiscard]] Result<std::filesystem::path> state_folder(const Config& config);
+
 /// What there is to know about one key, for documentation and its test.
 struct KeyInfo {
-  std::string path;           ///< "limits.body_bytes", "models[].batch.step_tokens"
-  std::string type;           ///< integer | size | milliseconds | boolean | text | list of text
+  std::string path;  ///< "limits.body_bytes", "models[].batch.step_tokens"
+  std::string type;  ///< integer | size | milliseconds | seconds | boolean | text | list of text
   std::string default_value;  ///< Empty: none.
   std::string range;          ///< What is accepted, in words.
   bool restart = false;       ///< Whether a change needs a restart; else SIGHUP suffices.

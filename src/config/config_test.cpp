@@ -78,6 +78,59 @@ TEST(Config, ReadsEveryKindOfValue) {
   EXPECT_EQ(foreign.url_workers.at(0).model, "theirs");
 }
 
+TEST(Config, SharingIsReadLayerByLayerAndOffAndFalseAreOne) {
+  const Config config =
+      parsed("keys: [ { name: a, sha256: '" + std::string(64, 'a') +
+             "', sharing: deterministic } ]\n"
+             "prompt_cache: { entries: 5, bytes: 1MiB, ttl_s: 7, grace_s: 0, snapshot: on }\n"
+             "state_dir: state\n"
+             "models:\n"
+             "  - id: m\n"
+             "    source: m.gguf\n"
+             "    sharing: { coalescing: { policy: off, join_timeout_ms: 9 },\n"
+             "               dedup: { policy: deterministic, ttl_ms: 5 },\n"
+             "               prompt_cache: { policy: false } }\n"
+             "  - id: n\n"
+             "    source: m.gguf\n");
+
+  EXPECT_EQ(config.keys.at(0).sharing, SharePolicy::kDeterministic);
+  EXPECT_EQ(config.prompt_cache.entries, 5);
+  EXPECT_EQ(config.prompt_cache.ttl, Seconds{7});
+  EXPECT_EQ(config.prompt_cache.grace, Seconds{0});
+  EXPECT_TRUE(config.prompt_cache.snapshot);
+  EXPECT_EQ(state_folder(config).value(), "state");
+  const Sharing& some = config.models.at(0).sharing;
+  EXPECT_EQ(some.coalescing.policy, SharePolicy::kOff);
+  EXPECT_EQ(some.coalescing.join_timeout, Milliseconds{9});
+  EXPECT_EQ(some.dedup.policy, SharePolicy::kDeterministic);
+  EXPECT_EQ(some.dedup.ttl, Milliseconds{5});
+  EXPECT_EQ(some.prompt_cache.policy, SharePolicy::kOff);
+  const Sharing& others = config.models.at(1).sharing;
+  EXPECT_EQ(others.coalescing.policy, SharePolicy::kAll);
+  EXPECT_EQ(others.dedup.policy, SharePolicy::kAll);
+  EXPECT_EQ(others.prompt_cache.policy, SharePolicy::kDeterministic);
+}
+
+TEST(Config, PoliciesAreThreeWords) {
+  EXPECT_EQ(error_of("models:\n  - id: m\n    source: m\n    sharing: { dedup: { policy: some } }"),
+            "test.yaml:4: models[0].sharing.dedup.policy: expected all, deterministic or off, got "
+            "\"some\"");
+  EXPECT_THAT(error_of("prompt_cache: { ttl_s: 1.5 }"), HasSubstr("expected seconds from 1"));
+}
+
+TEST(Config, StateLivesWhereTheEnvironmentSaysUnlessAFolderIsGiven) {
+  ::setenv("HOME", "/home", 1);
+  ::setenv("XDG_STATE_HOME", "relative", 1);
+  EXPECT_EQ(state_folder({}).value(), "/home/.local/state/mlx-serving");
+
+  ::setenv("XDG_STATE_HOME", "/xdg", 1);
+  EXPECT_EQ(state_folder({}).value(), "/xdg/mlx-serving");
+
+  ::unsetenv("XDG_STATE_HOME");
+  ::unsetenv("HOME");
+  EXPECT_EQ(state_folder({}).error().param, "state_dir");
+}
+
 TEST(Config, ErrorsNameFileLineAndKey) {
   EXPECT_EQ(error_of("listen: 127.0.0.1:1\nlimits:\n  json_depth: many\n"),
             "test.yaml:3: limits.json_depth: expected a whole number from 2 to 512, got \"many\"");

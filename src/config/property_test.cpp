@@ -30,6 +30,14 @@ Config arbitrary_config() {
   config.limits.body_bytes = size();
   config.limits.in_flight = *rc::gen::inRange(1, 1'000'001);
   config.limits.idle = time();
+  const auto policy = [] {
+    return *rc::gen::element(SharePolicy::kAll, SharePolicy::kDeterministic, SharePolicy::kOff);
+  };
+  for (Key& key : config.keys) key.sharing = policy();
+  config.prompt_cache.bytes = 64 * size();
+  config.prompt_cache.grace = Seconds{*rc::gen::inRange(0, 1000)};
+  config.prompt_cache.snapshot = *rc::gen::arbitrary<bool>();
+  if (*rc::gen::arbitrary<bool>()) config.state_dir = "/var/lib/" + name("");
   config.timeouts.drain = time();
   config.timeouts.token = time();
   for (int i = *rc::gen::inRange(0, 4); i > 0; --i) {
@@ -47,6 +55,9 @@ Config arbitrary_config() {
       model.url_workers.push_back({"http://host:1/v1", name("")});
       model.url_workers.push_back({"unix:/w.sock", ""});
     }
+    model.sharing.coalescing.policy = policy();
+    model.sharing.dedup = {policy(), time()};
+    model.sharing.prompt_cache.policy = policy();
     config.models.push_back(std::move(model));
   }
   return config;

@@ -142,6 +142,26 @@ Wrong read(const Node& node, const std::string& path, Milliseconds& target, cons
   return error;
 }
 
+Wrong read(const Node& node, const std::string& path, Seconds& target, const Range& rule) {
+  std::int64_t number = 0;
+  Wrong error = read_integer(node, path, number, rule, "seconds");
+  if (!error) target = Seconds{number};
+  return error;
+}
+
+Wrong read(const Node& node, const std::string& path, SharePolicy& target, const Policy& /*rule*/) {
+  Wrong error;
+  const std::string* const text = scalar(node, path, kPolicyWords, error);
+  if (text == nullptr) return error;
+  const std::string_view word = !node.quoted && *text == "false" ? "off" : std::string_view{*text};
+  for (const auto& [name, policy] : kPolicies) {
+    if (name != word) continue;
+    target = policy;
+    return {};
+  }
+  return wrong(node, path, fmt::format("expected {}, got \"{}\"", kPolicyWords, *text));
+}
+
 Wrong read(const Node& node, const std::string& path, std::uint64_t& target, const Range& rule) {
   const std::string expected = fmt::format("a size from {} to {} (512, 16KiB, 256MiB, 1GB)",
                                            format_size(static_cast<std::uint64_t>(rule.min)),

@@ -22,6 +22,8 @@ using Wrong = std::optional<Error>;
 [[nodiscard]] Wrong read(const Node&, const std::string& path, int&, const Range&);
 [[nodiscard]] Wrong read(const Node&, const std::string& path, std::uint64_t&, const Range&);
 [[nodiscard]] Wrong read(const Node&, const std::string& path, Milliseconds&, const Range&);
+[[nodiscard]] Wrong read(const Node&, const std::string& path, Seconds&, const Range&);
+[[nodiscard]] Wrong read(const Node&, const std::string& path, SharePolicy&, const Policy&);
 /// `digest` and `key` are the nodes of `sha256` and `key`, nullptr where absent.
 [[nodiscard]] Wrong read_secret(
     const Node& owner, const std::string& path, const Node* digest, const Node* key, Sha256&);

@@ -43,6 +43,11 @@ std::string spelled(int number) { return std::to_string(number); }
 std::string spelled(bool flag) { return flag ? "true" : "false"; }
 std::string spelled(std::uint64_t bytes) { return format_size(bytes); }
 std::string spelled(Milliseconds time) { return std::to_string(time.count()); }
+std::string spelled(Seconds time) { return std::to_string(time.count()); }
+std::string spelled(SharePolicy policy) {
+  return std::string{
+      std::ranges::find(kPolicies, policy, [](const auto& p) { return p.second; })->first};
+}
 
 bool absent(const std::string& text) { return text.empty(); }
 template <class T>
@@ -164,6 +169,10 @@ std::string range_words(const Range& rule, const int*) {
 std::string range_words(const Range& rule, const Milliseconds*) {
   return fmt::format("{} to {}", rule.min, rule.max);
 }
+std::string range_words(const Range& rule, const Seconds*) {
+  return fmt::format("{} to {}", rule.min, rule.max);
+}
+std::string range_words(const Policy&, const SharePolicy*) { return std::string{kPolicyWords}; }
 std::string range_words(const Range& rule, const std::uint64_t*) {
   return fmt::format("{} to {}",
                      format_size(static_cast<std::uint64_t>(rule.min)),
@@ -174,6 +183,8 @@ std::string type_name(const std::string*) { return "text"; }
 std::string type_name(const bool*) { return "boolean"; }
 std::string type_name(const int*) { return "integer"; }
 std::string type_name(const Milliseconds*) { return "milliseconds"; }
+std::string type_name(const Seconds*) { return "seconds"; }
+std::string type_name(const SharePolicy*) { return "text"; }
 std::string type_name(const std::uint64_t*) { return "size"; }
 
 /// The visitor that lists keys.
@@ -285,7 +296,8 @@ std::vector<KeyInfo> keys() {
 std::string render_defaults() {
   std::string out = render(Config{});
   for (const KeyInfo& info : keys()) {
-    if (info.path.find("[]") == std::string::npos) continue;
+    const bool rendered = info.path.find("[]") == std::string::npos && !info.default_value.empty();
+    if (rendered) continue;
     out += fmt::format(
         "# {}: {}\n",
         info.path,

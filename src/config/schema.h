@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 // The one list of keys. Reading, rendering, reloading and the documentation's test are visitors of
 // it, so that a key is added here and nowhere else (and in docs/flags.md, where a test asks for
@@ -36,6 +37,14 @@ struct Range {
 };
 
 struct Flag {};
+struct Policy {};
+
+/// The words of a policy; `false` is another spelling of the last.
+inline constexpr std::pair<std::string_view, SharePolicy> kPolicies[] = {
+    {"all", SharePolicy::kAll},
+    {"deterministic", SharePolicy::kDeterministic},
+    {"off", SharePolicy::kOff}};
+inline constexpr std::string_view kPolicyWords = "all, deterministic or off";
 
 inline constexpr Text kListen{is_listen_address, "HOST:PORT, [IPV6]:PORT or unix:/path"};
 inline constexpr Text kLevel{is_log_level, "trace, debug, info, warn or error"};
@@ -51,7 +60,10 @@ inline constexpr Text kUrl{
     .ok = is_worker_url, .expected = "http://HOST:PORT/PATH or unix:/path", .required = true};
 inline constexpr Text kForeignName{is_name, "1 to 256 characters without spaces"};
 
+inline constexpr Text kFolder{is_path, "the path of a folder"};
+
 inline constexpr std::int64_t kDayMs = 24LL * 60 * 60 * 1000;
+inline constexpr std::int64_t kYearS = 366LL * 24 * 60 * 60;
 inline constexpr std::int64_t kKiB = 1024;
 inline constexpr std::int64_t kMiB = 1024 * kKiB;
 inline constexpr std::int64_t kGiB = 1024 * kMiB;
@@ -79,6 +91,9 @@ void describe(V& v, std::type_identity<Config::Limits>) {
       "connections_per_address", &L::connections_per_address, Range{1, 1'000'000}, Apply::kReload);
   v.value("in_flight", &L::in_flight, Range{1, 1'000'000}, Apply::kReload);
   v.value("answer_bytes", &L::answer_bytes, Range{kKiB, kGiB}, Apply::kReload);
+  v.value("flight_log_bytes", &L::flight_log_bytes, Range{kKiB, kGiB}, Apply::kReload);
+  v.value("subscribers", &L::subscribers, Range{1, 1'000'000}, Apply::kReload);
+  v.value("flights", &L::flights, Range{1, 1'000'000}, Apply::kReload);
   v.value("head_read_ms", &L::head_read, Range{1, kDayMs}, Apply::kReload);
   v.value("body_stall_ms", &L::body_stall, Range{1, kDayMs}, Apply::kReload);
   v.value("idle_ms", &L::idle, Range{1, kDayMs}, Apply::kReload);
@@ -94,12 +109,50 @@ void describe(V& v, std::type_identity<Config::Timeouts>) {
   v.value("token_ms", &T::token, Range{1, kDayMs}, Apply::kReload);
   v.value("keep_alive_ms", &T::keep_alive, Range{1, kDayMs}, Apply::kReload);
   v.value("drain_ms", &T::drain, Range{0, kDayMs}, Apply::kReload);
+  v.value("linger_ms", &T::linger, Range{0, kDayMs}, Apply::kReload);
+}
+
+template <class V>
+void describe(V& v, std::type_identity<Config::PromptCache>) {
+  using P = Config::PromptCache;
+  v.value("entries", &P::entries, Range{1, 10'000'000}, Apply::kReload);
+  v.value("bytes", &P::bytes, Range{64 * kKiB, 1024 * kGiB}, Apply::kReload);
+  v.value("ttl_s", &P::ttl, Range{1, kYearS}, Apply::kReload);
+  v.value("grace_s", &P::grace, Range{0, kYearS}, Apply::kReload);
+  v.value("snapshot", &P::snapshot, Flag{}, Apply::kReload);
+  v.value("snapshot_every_s", &P::snapshot_every, Range{1, kYearS}, Apply::kReload);
+}
+
+template <class V>
+void describe(V& v, std::type_identity<Sharing::Coalescing>) {
+  using C = Sharing::Coalescing;
+  v.value("policy", &C::policy, Policy{}, Apply::kReload);
+  v.value("join_timeout_ms", &C::join_timeout, Range{1, kDayMs}, Apply::kReload);
+}
+
+template <class V>
+void describe(V& v, std::type_identity<Sharing::Dedup>) {
+  v.value("policy", &Sharing::Dedup::policy, Policy{}, Apply::kReload);
+  v.value("ttl_ms", &Sharing::Dedup::ttl, Range{1, kDayMs}, Apply::kReload);
+}
+
+template <class V>
+void describe(V& v, std::type_identity<Sharing::PromptCache>) {
+  v.value("policy", &Sharing::PromptCache::policy, Policy{}, Apply::kReload);
+}
+
+template <class V>
+void describe(V& v, std::type_identity<Sharing>) {
+  v.group("coalescing", &Sharing::coalescing);
+  v.group("dedup", &Sharing::dedup);
+  v.group("prompt_cache", &Sharing::prompt_cache);
 }
 
 template <class V>
 void describe(V& v, std::type_identity<Key>) {
   v.value("name", &Key::name, kName, Apply::kReload);
   v.secret(&Key::sha256);  // `sha256`, or `key` naming where the secret is
+  v.value("sharing", &Key::sharing, Policy{}, Apply::kReload);
 }
 
 template <class V>
@@ -113,6 +166,7 @@ void describe(V& v, std::type_identity<Model>) {
   v.value("id", &Model::id, kName, Apply::kReload);
   v.value("source", &Model::source, kSource, Apply::kRestart);
   v.workers();  // a number, or a list of UrlWorker with `kind: url`
+  v.group("sharing", &Model::sharing);
   v.native_only([](auto& n) {
     n.value("compute", &Model::compute, kCompute, Apply::kRestart);
     n.value("context_tokens", &Model::context_tokens_max, Range{16, 16'777'216}, Apply::kRestart);
@@ -139,6 +193,8 @@ void describe(V& v, std::type_identity<Config>) {
   v.group("log", &Config::log);
   v.group("limits", &Config::limits);
   v.group("timeouts", &Config::timeouts);
+  v.group("prompt_cache", &Config::prompt_cache);
+  v.value("state_dir", &Config::state_dir, kFolder, Apply::kRestart);
   v.list("models", &Config::models);
 }
 
