@@ -37,13 +37,13 @@ class LiveEngine final : public Engine {
   ~LiveEngine() override;
 
   const ModelInfo& info() const override { return info_; }
-  Result<void> submit(SequenceId id, GenerationRequest request) override;
+  Result<void> submit(std::span<const SequenceId> ids, GenerationRequest request) override;
   void cancel(SequenceId id) override;
   EngineStats stats() const override;
 
  private:
   struct Submission {
-    SequenceId id{};
+    std::vector<SequenceId> ids;
     GenerationRequest request;
   };
   struct Row {
@@ -141,8 +141,8 @@ Result<void> LiveEngine::set_up(const RunnerFactory& make_runner, const EngineLi
   return {};
 }
 
-Result<void> LiveEngine::submit(SequenceId id, GenerationRequest request) {
-  MLXS_ASSERT(!request.prompt.empty() && request.completion_tokens_max >= 1);
+Result<void> LiveEngine::submit(std::span<const SequenceId> ids, GenerationRequest request) {
+  MLXS_ASSERT(!ids.empty() && !request.prompt.empty() && request.completion_tokens_max >= 1);
   const auto completion =
       limits_.completion_tokens(request.prompt.size(), request.completion_tokens_max);
   if (!completion) return completion.error();
@@ -158,13 +158,17 @@ Result<void> LiveEngine::submit(SequenceId id, GenerationRequest request) {
     const std::lock_guard lock{mutex_};
     const std::size_t live_max = static_cast<std::size_t>(limits_.sequences_max) +
                                  static_cast<std::size_t>(limits_.waiting_max);
-    if (live_.size() >= live_max)
+    if (live_.size() + ids.size() > live_max)
       return fail(
           ErrorCode::kOverloaded,
-          fmt::format("{} sequences are running or waiting, which is all that may.", live_.size()));
+          fmt::format(
+              "{} sequences are running or waiting, of {} that may, and {} more were asked for.",
+              live_.size(),
+              live_max,
+              ids.size()));
     if (live_.empty()) progress_at_ = Clock::now();
-    MLXS_ASSERT(live_.insert(id).second);
-    inbox_.push_back({id, std::move(request)});
+    for (const SequenceId id : ids) MLXS_ASSERT(live_.insert(id).second);
+    inbox_.push_back({{ids.begin(), ids.end()}, std::move(request)});
   }
   work_.notify_one();
   return {};
@@ -233,19 +237,26 @@ void LiveEngine::loop() {
 }
 
 void LiveEngine::accept(Submission&& submission) {
-  auto& [id, request] = submission;
+  auto& [ids, request] = submission;
   const int prompt_tokens = static_cast<int>(request.prompt.size());
-  rows_.emplace(id,
-                Row{Answer{id,
-                           prompt_tokens,
-                           {.end_tokens = info_.end_tokens,
-                            .stop = std::move(request.stop),
-                            .completion_tokens_max = request.completion_tokens_max},
-                           make_detokenizer_()},
-                    request.sampling});
+  for (const SequenceId id : ids) {
+    rows_.emplace(id,
+                  Row{Answer{id,
+                             prompt_tokens,
+                             {.end_tokens = info_.end_tokens,
+                              .stop = request.stop,
+                              .completion_tokens_max = request.completion_tokens_max},
+                             make_detokenizer_()},
+                      request.sampling});
+    ++request.sampling.choice;
+  }
   counters_.prompt_tokens += static_cast<std::uint64_t>(prompt_tokens);
-  const auto queued = scheduler_->submit(
-      id, std::move(request.prompt), request.completion_tokens_max, request.deadline);
+  const auto queued = scheduler_->submit({.choices = std::move(ids),
+                                          .prompt = std::move(request.prompt),
+                                          .completion_tokens_max = request.completion_tokens_max,
+                                          .deadline = request.deadline,
+                                          .priority = request.priority,
+                                          .prompt_logits = request.prompt_logprobs});
   MLXS_ASSERT(queued);  // our submit has checked the same limits
 }
 
@@ -271,11 +282,11 @@ void LiveEngine::run_step(const StepPlan& plan, Turn& turn) {
   if (logits) {
     MLXS_ASSERT(logits->vocab_size == info_.vocab_size);
     MLXS_ASSERT(logits->values.size() ==
-                plan.draws.size() * static_cast<std::size_t>(logits->vocab_size));
+                plan.step.logits_at.size() * static_cast<std::size_t>(logits->vocab_size));
     std::vector<Drawn> drawn;
     drawn.reserve(plan.draws.size());
-    for (std::size_t i = 0; i < plan.draws.size(); ++i)
-      drawn.push_back(draw(plan.draws[i], logits->row(i), turn));
+    for (const Draw& next : plan.draws)
+      drawn.push_back(draw(next, logits->row(static_cast<std::size_t>(next.logits_row)), turn));
     scheduler_->commit(drawn);
   } else {
     note_failed_step(logits.error());

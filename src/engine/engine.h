@@ -10,7 +10,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mlxs::engine {
@@ -28,8 +30,9 @@ struct GenerationEvent {
   std::string text;                         ///< Valid UTF-8; concatenation is the answer.
   std::optional<FinishReason> finish = {};  ///< Set in a sequence's last event.
   std::optional<Error> error = {};          ///< With FinishReason::kError.
-  int prompt_tokens = 0;                    ///< Set in the last event, as is the next.
+  int prompt_tokens = 0;                    ///< Set in the last event, as are the next two.
   int completion_tokens = 0;                ///< Tokens drawn, the end token included.
+  int cached_tokens = 0;                    ///< Of the prompt, taken from the prefix cache.
 };
 
 struct GenerationRequest {
@@ -38,6 +41,10 @@ struct GenerationRequest {
   int completion_tokens_max = 0;  ///< >= 1; cut to what the context leaves.
   std::vector<std::string> stop;  ///< Not part of the answer's text.
   Deadline deadline;
+  Priority priority = Priority::kNormal;
+  /// Logits at every position of the prompt are computed and looked at (echo with logprobs), so
+  /// nothing of it is taken from the prefix cache.
+  bool prompt_logprobs = false;
 };
 
 struct EngineLimits {
@@ -54,7 +61,9 @@ struct EngineStats {
   std::int64_t queued_prefill_tokens = 0;
   int blocks_total = 0;
   int blocks_free = 0;
-  std::uint64_t prompt_tokens = 0;  ///< Since start, as are the next six.
+  std::uint64_t prompt_tokens = 0;   ///< Since start, as are the next eight.
+  std::uint64_t prefix_queries = 0;  ///< Prompt tokens looked up in the prefix cache.
+  std::uint64_t prefix_hits = 0;     ///< Those that were found.
   std::uint64_t completion_tokens = 0;
   std::uint64_t preemptions = 0;
   std::uint64_t cancelled = 0;
@@ -99,11 +108,17 @@ class Engine {
   virtual ~Engine() = default;
 
   [[nodiscard]] virtual const ModelInfo& info() const = 0;
-  /// Queues a sequence under a fresh id. kOverloaded when `sequences_max + waiting_max` are here
-  /// already, kContextLengthExceeded when the prompt leaves no room for one token, kOutOfMemory
-  /// when it could never fit into the blocks. The caller chooses `id`, unique in the process, so
-  /// that it can route events that arrive before this returns.
-  [[nodiscard]] virtual Result<void> submit(SequenceId id, GenerationRequest request) = 0;
+  /// Queues a request of `ids.size()` choices, each a sequence with events of its own under a fresh
+  /// id; the k-th draws with `sampling.choice + k`. The prompt is prefilled once for all of them.
+  /// kOverloaded when they are more than what `sequences_max + waiting_max` leaves,
+  /// kContextLengthExceeded when the prompt leaves no room for one token, kOutOfMemory when it
+  /// could never fit into the blocks; then none is queued. The caller chooses `ids`, unique in the
+  /// process, so that it can route events that arrive before this returns.
+  [[nodiscard]] virtual Result<void> submit(std::span<const SequenceId> ids,
+                                            GenerationRequest request) = 0;
+  [[nodiscard]] Result<void> submit(SequenceId id, GenerationRequest request) {
+    return submit({&id, 1}, std::move(request));
+  }
   /// Ends a sequence without further events, at the latest after the step under way. Unknown ids
   /// are ignored (it may just have finished).
   virtual void cancel(SequenceId id) = 0;

@@ -112,6 +112,39 @@ TEST(Engine, AnswersAsTheModelDoesAlone) {
   EXPECT_EQ(answer.completion_tokens, static_cast<int>(expected.size()));
 }
 
+TEST(Engine, GivesEachChoiceOfARequestTheAnswerItsChoiceNumberDraws) {
+  EventLog log;
+  const auto engine = start_engine(log);
+  GenerationRequest request = request_of("Tell me a story.", 30);
+  request.sampling.temperature = 1;
+  request.sampling.seed = 11;
+  const std::vector<SequenceId> ids{SequenceId{5}, SequenceId{6}, SequenceId{9}};
+
+  ASSERT_TRUE(engine->submit(ids, request));
+
+  std::set<std::vector<TokenId>> different;
+  for (const SequenceId id : ids) {
+    const GenerationEvent answer = log.finished(id);
+    EXPECT_EQ(answer.token_ids, answer_alone(request));
+    EXPECT_EQ(answer.prompt_tokens, 16);
+    different.insert(answer.token_ids);
+    ++request.sampling.choice;
+  }
+  EXPECT_EQ(different.size(), 3u);
+}
+
+TEST(Engine, RefusesAllChoicesOfARequestOrNone) {
+  EventLog log;
+  const auto engine = start_engine(log, {}, {.sequences_max = 2, .waiting_max = 1});
+  const std::vector<SequenceId> ids{SequenceId{1}, SequenceId{2}, SequenceId{3}, SequenceId{4}};
+
+  const auto refused = engine->submit(ids, request_of("p"));
+
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kOverloaded);
+  EXPECT_EQ(engine->stats().waiting, 0);
+}
+
 // R-ENG-2, R-ENG-3: batching, chunked prefill, preemption and seeds change no answer.
 TEST(Engine, GivesAHundredSequencesAtOnceTheAnswersTheyGetAlone) {
   EventLog log;

@@ -15,6 +15,10 @@ enum class BlockId : std::int32_t {};
 /// Arithmetic of activations. kAuto is float32 on CPU, the checkpoint's dtype on GPU.
 enum class Compute { kAuto, kFloat32 };
 
+/// Who goes first where there is not room for all. A class is a head start of
+/// `SchedulerLimits::class_steps` steps over the next lower one, so nothing starves.
+enum class Priority : std::uint8_t { kLow, kNormal, kHigh };
+
 /// How a row's next token is drawn. Stateless: the draw depends on (logits, params, position) only,
 /// so a sequence gets the same tokens alone, in any batch, after a preemption or on another worker.
 /// Filters apply in this order: temperature, top_k, top_p, min_p (as mlx-lm and transformers do).

@@ -31,7 +31,9 @@ api::Delta delta_of(Piece& piece) {
 }
 
 api::Usage usage_of(const Piece& piece) {
-  return {.prompt_tokens = piece.prompt_tokens, .completion_tokens = piece.completion_tokens};
+  return {.prompt_tokens = piece.prompt_tokens,
+          .completion_tokens = piece.completion_tokens,
+          .cached_tokens = piece.cached_tokens};
 }
 
 /// The first event decides the status; from then on an error is the stream's last event.

@@ -50,6 +50,7 @@ void Generation::deliver(engine::GenerationEvent&& event) {
     pending_.finish = event.finish;
     pending_.prompt_tokens = event.prompt_tokens;
     pending_.completion_tokens = event.completion_tokens;
+    pending_.cached_tokens = event.cached_tokens;
     has_pending_ = true;
   }
   wake_.cancel();

@@ -25,8 +25,9 @@ struct Piece {
   std::vector<engine::TokenId> token_ids;
   std::string text;
   std::optional<engine::FinishReason> finish;  ///< kStop or kLength: the last piece.
-  int prompt_tokens = 0;                       ///< Set in the last piece, as is the next.
+  int prompt_tokens = 0;                       ///< Set in the last piece, as are the next two.
   int completion_tokens = 0;
+  int cached_tokens = 0;
 };
 
 /// One sequence under way, owned by the frame of the handler that answers with it: destroying it

@@ -134,7 +134,10 @@ class World {
     const int wanted = between(1, 40);
     client.deadline = chance(20) ? Deadline::at(now_ + Milliseconds{between(0, 300)}) : Deadline{};
 
-    const auto accepted = scheduler_->submit(id, client.tokens, wanted, client.deadline);
+    const auto accepted = scheduler_->submit({.choices = {id},
+                                              .prompt = client.tokens,
+                                              .completion_tokens_max = wanted,
+                                              .deadline = client.deadline});
     if (!accepted) {
       ++tally_.refused;
       const bool full =

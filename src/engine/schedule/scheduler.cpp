@@ -11,15 +11,20 @@
 
 namespace mlxs::engine {
 
+// Logits of prompts in one step; a row of them is as wide as the vocabulary.
+constexpr int kPromptRowsMax = 128;
+
 struct Scheduler::Sequence {
   SequenceId id{};
   std::uint64_t arrival = 0;
   std::vector<TokenId> tokens;  // prompt and what was generated
+  int prompt_tokens = 0;
   std::size_t tokens_max = 0;
   Deadline deadline;
   int computed = 0;  // positions whose keys and values are in `blocks`
   int planned = 0;   // tokens of it in the step under way
   std::vector<BlockId> blocks;
+  int prompt_logits_from = 0;  // logits of the prompt's positions before it are not wanted (again)
   bool decodes_now = false;
   std::uint64_t served_in = 0;  // the plan that had it last, or in which it was admitted
   bool ended = false;
@@ -37,27 +42,32 @@ Scheduler::Scheduler(const SchedulerLimits& limits, BlockPool& blocks)
 
 Scheduler::~Scheduler() = default;
 
-Result<void> Scheduler::submit(SequenceId id,
-                               std::vector<TokenId> prompt,
-                               int completion_tokens_max,
-                               Deadline deadline) {
+Result<void> Scheduler::submit(SequenceRequest request) {
   MLXS_ASSERT(!in_step_);
-  MLXS_ASSERT(!prompt.empty() && completion_tokens_max >= 1);
-  if (running() + waiting() >= limits_.sequences_max + limits_.waiting_max)
+  MLXS_ASSERT(!request.choices.empty() && !request.prompt.empty());
+  MLXS_ASSERT(request.completion_tokens_max >= 1);
+  const int choices = static_cast<int>(request.choices.size());
+  if (running() + waiting() + choices > limits_.sequences_max + limits_.waiting_max)
     return fail(ErrorCode::kOverloaded,
-                fmt::format("{} sequences are running and {} waiting, which is all that may.",
+                fmt::format("{} sequences are running and {} waiting, of {} that may.",
                             running(),
-                            waiting()));
-  const auto completion = limits_.completion_tokens(prompt.size(), completion_tokens_max);
+                            waiting(),
+                            limits_.sequences_max + limits_.waiting_max));
+  const auto completion =
+      limits_.completion_tokens(request.prompt.size(), request.completion_tokens_max);
   if (!completion) return completion.error();
 
-  auto sequence = std::make_unique<Sequence>();
-  sequence->id = id;
-  sequence->arrival = ++arrivals_;
-  sequence->tokens_max = prompt.size() + static_cast<std::size_t>(*completion);
-  sequence->tokens = std::move(prompt);
-  sequence->deadline = deadline;
-  waiting_.push_back(std::move(sequence));
+  for (const SequenceId id : request.choices) {
+    auto sequence = std::make_unique<Sequence>();
+    sequence->id = id;
+    sequence->arrival = ++arrivals_;
+    sequence->prompt_tokens = static_cast<int>(request.prompt.size());
+    sequence->tokens_max = request.prompt.size() + static_cast<std::size_t>(*completion);
+    sequence->tokens = request.prompt;
+    sequence->deadline = request.deadline;
+    sequence->prompt_logits_from = request.prompt_logits ? 0 : sequence->prompt_tokens;
+    waiting_.push_back(std::move(sequence));
+  }
   return {};
 }
 
@@ -97,6 +107,7 @@ const StepPlan& Scheduler::plan() {
   plan_.step.logits_at.clear();
   plan_.rows.clear();
   plan_.draws.clear();
+  plan_.prompt_rows.clear();
   drawing_.clear();
 
   ++plans_;
@@ -113,11 +124,18 @@ const StepPlan& Scheduler::plan() {
     if (sequence->decodes_now) add_segment(*sequence, 1);
   std::vector<Sequence*> prompts;
   std::vector<int> remaining;
-  for (const SequencePtr& sequence : running_)
-    if (!sequence->decodes()) {
-      prompts.push_back(sequence.get());
-      remaining.push_back(sequence->remaining());
+  int prompt_rows_left = kPromptRowsMax;
+  for (const SequencePtr& sequence : running_) {
+    if (sequence->decodes()) continue;
+    int tokens = sequence->remaining();
+    if (sequence->prompt_logits_from < sequence->prompt_tokens - 1) {
+      tokens = std::min(tokens, prompt_rows_left);
+      prompt_rows_left -= tokens;
+      if (tokens == 0) continue;
     }
+    prompts.push_back(sequence.get());
+    remaining.push_back(tokens);
+  }
   const int budget = limits_.step_tokens_max - static_cast<int>(plan_.step.tokens.size());
   const std::vector<int> shares = share_prefill(remaining, budget);
   plan_.prefill_tokens = 0;
@@ -201,17 +219,28 @@ void Scheduler::add_segment(Sequence& sequence, int tokens) {
   plan_.rows.push_back(sequence.id);
   sequence.planned = tokens;
   sequence.served_in = plans_;
+  const int wanted_until = std::min(kv_len, sequence.prompt_tokens - 1);
+  for (int at = std::max(from, sequence.prompt_logits_from); at < wanted_until; ++at) {
+    plan_.prompt_rows.push_back({.sequence = sequence.id,
+                                 .position = at + 1,
+                                 .logits_row = static_cast<int>(step.logits_at.size())});
+    step.logits_at.push_back(step.segments.back().q_start + at - from);
+  }
   if (kv_len < static_cast<int>(sequence.tokens.size())) return;  // not the final chunk
+  plan_.draws.push_back({.sequence = sequence.id,
+                         .position = kv_len,
+                         .logits_row = static_cast<int>(step.logits_at.size())});
   step.logits_at.push_back(static_cast<int>(step.tokens.size()) - 1);
-  plan_.draws.push_back({.sequence = sequence.id, .position = kv_len});
   drawing_.push_back(&sequence);
 }
 
 void Scheduler::commit(std::span<const Drawn> drawn) {
   MLXS_ASSERT(in_step_ && drawn.size() == drawing_.size());
   in_step_ = false;
-  for (const SequencePtr& sequence : running_)
+  for (const SequencePtr& sequence : running_) {
     sequence->computed += std::exchange(sequence->planned, 0);
+    sequence->prompt_logits_from = std::max(sequence->prompt_logits_from, sequence->computed);
+  }
   for (std::size_t i = 0; i < drawn.size(); ++i) {
     Sequence& sequence = *drawing_[i];
     sequence.ended = drawn[i].ended;

@@ -18,10 +18,20 @@ namespace mlxs::engine {
 
 class BlockPool;
 
-/// What the engine has to draw after a step: one for each of `Step::logits_at`, same order.
+/// A token that the engine has to draw after a step. Choices of one prompt draw their first token
+/// from the same row.
 struct Draw {
   SequenceId sequence{};
-  int position = 0;  ///< Of the token to draw, counted from the start of the prompt.
+  int position = 0;    ///< Of the token to draw, counted from the start of the prompt.
+  int logits_row = 0;  ///< Index into `Step::logits_at`.
+};
+
+/// Logits that predict a token of a prompt which asked for them. Every position from 1 on comes
+/// once, in ascending order, all before the sequence's first draw.
+struct PromptRow {
+  SequenceId sequence{};
+  int position = 0;    ///< Of the prompt token that is predicted, >= 1.
+  int logits_row = 0;  ///< Index into `Step::logits_at`.
 };
 
 /// One step and who takes part in it.
@@ -29,8 +39,19 @@ struct StepPlan {
   Step step;
   std::vector<SequenceId> rows;  ///< rows[i] is computed by step.segments[i].
   std::vector<Draw> draws;
+  std::vector<PromptRow> prompt_rows;
   int prefill_tokens = 0;  ///< Of step.tokens; the others are decode rows, one token each.
   [[nodiscard]] bool empty() const { return rows.empty(); }
+};
+
+/// Choices of one prompt, prefilled once; each generates as a sequence of its own from then on.
+struct SequenceRequest {
+  std::vector<SequenceId> choices;  ///< At least one; new.
+  std::vector<TokenId> prompt;      ///< Not empty.
+  int completion_tokens_max = 1;    ///< >= 1, of each choice.
+  Deadline deadline = {};
+  Priority priority = Priority::kNormal;
+  bool prompt_logits = false;  ///< Asks for a PromptRow for every position but the first.
 };
 
 /// What came of a Draw.
@@ -68,13 +89,10 @@ class Scheduler {
   Scheduler(const SchedulerLimits& limits, BlockPool& blocks);
   ~Scheduler();
 
-  /// Queues behind everything waiting. kOverloaded when `sequences_max + waiting_max` sequences are
-  /// here already, else the errors of `SchedulerLimits::completion_tokens`. `id` is new, `prompt`
-  /// not empty, `completion_tokens_max` >= 1.
-  [[nodiscard]] Result<void> submit(SequenceId id,
-                                    std::vector<TokenId> prompt,
-                                    int completion_tokens_max,
-                                    Deadline deadline);
+  /// Queues behind everything waiting. kOverloaded when its choices are more than what is left of
+  /// `sequences_max + waiting_max`, else the errors of `SchedulerLimits::completion_tokens`; then
+  /// none is queued.
+  [[nodiscard]] Result<void> submit(SequenceRequest request);
   /// Removes a sequence; false if it isn't here.
   bool cancel(SequenceId id);
   /// Removes the sequences whose deadline has passed at `now`, and returns them.

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <numeric>
 #include <string>
 
 // What holds for all sequences of calls is tested in tests/sim; here are the decisions one by one.
@@ -49,10 +50,11 @@ class SchedulerTest : public ::testing::Test {
                       int prompt_tokens,
                       int completion_tokens = 100,
                       Deadline deadline = {}) {
-    return scheduler->submit(SequenceId{static_cast<std::uint64_t>(id)},
-                             std::vector<TokenId>(static_cast<std::size_t>(prompt_tokens), id),
-                             completion_tokens,
-                             deadline);
+    return scheduler->submit(
+        {.choices = {SequenceId{static_cast<std::uint64_t>(id)}},
+         .prompt = std::vector<TokenId>(static_cast<std::size_t>(prompt_tokens), id),
+         .completion_tokens_max = completion_tokens,
+         .deadline = deadline});
   }
   /// Plans a step and commits it; everyone draws token 7 and goes on.
   StepPlan step() {
@@ -105,6 +107,31 @@ TEST_F(SchedulerTest, ChunksALongPromptAndDrawsAfterItsLastChunkOnly) {
   EXPECT_THAT(second.step.logits_at, IsEmpty());
   EXPECT_THAT(lengths(third), ElementsAre(8));
   EXPECT_THAT(third.step.logits_at, ElementsAre(7));
+}
+
+TEST_F(SchedulerTest, AsksForLogitsAtEveryPositionOfAPromptThatWantsThemAndDrawsFromTheLast) {
+  make();
+  ASSERT_TRUE(scheduler->submit({.choices = {SequenceId{1}},
+                                 .prompt = std::vector<TokenId>(20, 3),
+                                 .completion_tokens_max = 4,
+                                 .prompt_logits = true}));
+  std::vector<int> predicted;
+  std::vector<int> first_logits;
+  for (int k = 0; k < 2; ++k) {
+    const StepPlan plan = step();
+    for (const PromptRow& row : plan.prompt_rows) predicted.push_back(row.position);
+    first_logits.push_back(plan.step.logits_at.at(0));
+    EXPECT_EQ(plan.draws.size(), k == 0 ? 0u : 1u);
+    if (k == 1) {
+      EXPECT_EQ(plan.draws.at(0).logits_row, 3);
+    }
+  }
+
+  std::vector<int> all(19);
+  std::iota(all.begin(), all.end(), 1);
+  EXPECT_EQ(predicted, all);
+  EXPECT_THAT(first_logits, ElementsAre(0, 0));
+  EXPECT_THAT(step().prompt_rows, IsEmpty());
 }
 
 // R-ENG-5
