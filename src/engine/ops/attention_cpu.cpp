@@ -18,7 +18,6 @@
 #endif
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -63,10 +62,8 @@ struct Job {
 
 /// Turns scores[first, last) into weights that sum to one.
 void softmax(const AttentionParams& params, float* scores, int first, int last) {
-  for (int i = first; i < last; ++i) {
-    scores[i] *= params.scale;
-    if (params.softcap != 0) scores[i] = params.softcap * std::tanh(scores[i] / params.softcap);
-  }
+  for (int i = first; i < last; ++i) scores[i] *= params.scale;
+  if (params.softcap != 0) softcap_row(scores + first, last - first, params.softcap);
   softmax_row(scores + first, last - first);
 }
 

@@ -1,7 +1,7 @@
 // Each operation's CPU form against MLX's own operations, on shapes that leave edges.
 
 #include "engine/ops/dense_product.h"
-#include "engine/ops/gated_mlp.h"
+#include "engine/ops/gated.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/norm.h"
 #include "engine/ops/rope.h"
@@ -14,6 +14,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <numbers>
 #include <vector>
 
 namespace mlxs::engine {
@@ -84,20 +85,40 @@ TEST(RmsNorm, TakesHeadsOfAFusedProduct) {
             2e-5f);
 }
 
-TEST(SiluGate, EqualsItsDefinitionAtAllMagnitudes) {
-  for (const int half : {1, 16, 31, 200}) {
-    const mx::array x = mx::multiply(normal({5, 2 * half}), mx::array(20.0f));
-    const mx::array gate = mx::slice(x, {0, 0}, {5, half});
-    const mx::array up = mx::slice(x, {0, half}, {5, 2 * half});
-    const mx::array expected = mx::multiply(mx::multiply(gate, mx::sigmoid(gate)), up);
-    const mx::array scale = mx::add(mx::abs(expected), mx::array(1.0f));
-    EXPECT_LT(distance(mx::divide(silu_gate(x), scale), mx::divide(expected, scale)), 2e-6f);
+mx::array activated(const mx::array& x, Activation activation) {
+  if (activation == Activation::kSilu) return mx::multiply(x, mx::sigmoid(x));
+  const mx::array inner =
+      mx::multiply(mx::add(x, mx::multiply(mx::power(x, mx::array(3.0f)), mx::array(0.044715f))),
+                   mx::array(std::sqrt(2 / std::numbers::pi_v<float>)));
+  return mx::multiply(mx::multiply(x, mx::array(0.5f)), mx::add(mx::tanh(inner), mx::array(1.0f)));
+}
+
+TEST(Gated, EqualsItsDefinitionAtAllMagnitudes) {
+  for (const auto activation : {Activation::kSilu, Activation::kGeluTanh}) {
+    for (const int half : {1, 16, 31, 200}) {
+      const mx::array x = mx::multiply(normal({5, 2 * half}), mx::array(20.0f));
+      const mx::array gate = mx::slice(x, {0, 0}, {5, half});
+      const mx::array up = mx::slice(x, {0, half}, {5, 2 * half});
+      const mx::array expected = mx::multiply(activated(gate, activation), up);
+      const mx::array scale = mx::add(mx::abs(expected), mx::array(1.0f));
+      EXPECT_LT(distance(mx::divide(gated(x, activation), scale), mx::divide(expected, scale)),
+                2e-6f);
+    }
+    const mx::array extreme({-1e4f, 1e4f, 1.0f, 1.0f}, {1, 4});
+    const mx::array out = gated(extreme, activation);
+    mx::eval(out);
+    EXPECT_NEAR(out.data<float>()[0], 0.0f, 1e-30f);
+    EXPECT_EQ(out.data<float>()[1], 1e4f);
   }
-  const mx::array extreme({-1e4f, 1e4f, 1.0f, 1.0f}, {1, 4});
-  const mx::array out = silu_gate(extreme);
-  mx::eval(out);
-  EXPECT_NEAR(out.data<float>()[0], 0.0f, 1e-30f);
-  EXPECT_EQ(out.data<float>()[1], 1e4f);
+}
+
+TEST(Gated, HalfPrecisionEqualsFloat32) {
+  for (const auto activation : {Activation::kSilu, Activation::kGeluTanh}) {
+    const mx::array x = mx::astype(normal({3, 64}), mx::bfloat16);
+    const mx::array wide = gated(mx::astype(x, mx::float32), activation);
+    EXPECT_EQ(gated(x, activation).dtype(), mx::bfloat16);
+    EXPECT_LT(distance(mx::astype(gated(x, activation), mx::float32), wide), 0.06f);
+  }
 }
 
 TEST(Rope, EqualsMlxAtEachTokensPosition) {
@@ -110,6 +131,28 @@ TEST(Rope, EqualsMlxAtEachTokensPosition) {
 
   // At position 1000 the angle itself is only known to 6e-5.
   EXPECT_LT(distance(rope(x, turn, positions), expected), 5e-4f);
+}
+
+TEST(Rope, TurnsNeighboursWhereAsked) {
+  const mx::array positions({0, 5, 41}, mx::int32);
+  const Rope turn{.freqs = rope_freqs(32, 10000), .neighbours = true};
+  const mx::array x = normal({3, 4, 32});
+  const mx::array expected =
+      mx::squeeze(mx::fast::rope(mx::expand_dims(x, 2), 32, true, 10000.0f, 1.0f, positions), 2);
+
+  EXPECT_LT(distance(rope(x, turn, positions), expected), 2e-5f);
+}
+
+TEST(Rope, YarnKeepsShortWavesAndStretchesLongOnes) {
+  const YarnScaling scaling{.factor = 4, .original_context = 32768};
+  const mx::array ratio =
+      mx::divide(yarn_rope_freqs(128, 1000000, scaling), rope_freqs(128, 1000000));
+  mx::eval(ratio);
+
+  EXPECT_EQ(ratio.data<float>()[0], 1.0f);
+  EXPECT_NEAR(ratio.data<float>()[63], 4.0f, 1e-5f);
+  EXPECT_NEAR(yarn_magnitude(scaling), 1.138629f, 1e-6f);
+  EXPECT_EQ(yarn_magnitude({.factor = 1}), 1.0f);
 }
 
 TEST(Rope, Llama3StretchesLongWavesOnly) {

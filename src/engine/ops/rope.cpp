@@ -7,6 +7,7 @@
 #include <mlx/fast.h>
 #include <mlx/ops.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -33,6 +34,7 @@ mx::array to_array(const std::vector<double>& freqs) {
 /// inputs: x [T, H, D], positions [T], freqs [D/2]. Angles are worked out once a token.
 struct RopeKernel {
   float scale;
+  bool neighbours;
 
   void operator()(const std::vector<CpuInput>& inputs, float* out) const {
     const CpuInput& x = inputs[0];
@@ -41,6 +43,7 @@ struct RopeKernel {
     const int width = x.shape[2];
     const int half = width / 2;
     const int heads = x.shape[1];
+    auto* const turn = neighbours ? rope_head_of_neighbours : rope_head;
     parallel_rows(x.shape[0], std::int64_t{heads} * width, [&](int first, int last) {
       std::vector<float> angles(static_cast<std::size_t>(width));  // Cosines, then sines.
       float* to = out + std::int64_t{first} * heads * width;
@@ -52,7 +55,7 @@ struct RopeKernel {
         }
         for (int h = 0; h < heads; ++h, to += width) {
           const float* head = x.as<float>() + t * x.strides[0] + h * x.strides[1];
-          rope_head(head, angles.data(), angles.data() + half, half, to);
+          turn(head, angles.data(), angles.data() + half, half, to);
         }
       }
     });
@@ -80,14 +83,41 @@ mx::array llama3_rope_freqs(int dims, double base, const Llama3Scaling& scaling)
   return to_array(freqs);
 }
 
+mx::array yarn_rope_freqs(int dims, double base, const YarnScaling& scaling) {
+  std::vector<double> freqs = base_freqs(dims, base);
+  // The dimension whose wave turns this often within the original context.
+  const auto dimension = [&](double turns) {
+    return dims * std::log(scaling.original_context / (turns * 2 * std::numbers::pi)) /
+           (2 * std::log(base));
+  };
+  const double low = std::max(std::floor(dimension(scaling.beta_fast)), 0.0);
+  double high = std::min(std::ceil(dimension(scaling.beta_slow)), dims - 1.0);
+  if (low == high) high += 0.001;  // A step instead of a ramp.
+  for (std::size_t i = 0; i < freqs.size(); ++i) {
+    const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    const double stretched = freqs[i] * scaling.factor;
+    freqs[i] = stretched * freqs[i] / (stretched * (1 - ramp) + freqs[i] * ramp);
+  }
+  return to_array(freqs);
+}
+
+float yarn_magnitude(const YarnScaling& scaling) {
+  if (scaling.factor <= 1) return 1;
+  const double log = 0.1 * std::log(scaling.factor);
+  return static_cast<float>((scaling.mscale * log + 1) / (scaling.mscale_all_dim * log + 1));
+}
+
 mx::array rope(const mx::array& x, const Rope& rope, const mx::array& positions) {
   if (on_cpu_float32(x)) {
-    return cpu_op("mlxs::Rope", x.shape(), {x, positions, rope.freqs}, RopeKernel{rope.scale});
+    return cpu_op("mlxs::Rope",
+                  x.shape(),
+                  {x, positions, rope.freqs},
+                  RopeKernel{rope.scale, rope.neighbours});
   }
   // One token a batch entry: the only form in which MLX takes a position for each.
   const mx::array rows = mx::expand_dims(x, 2);
-  const mx::array turned =
-      mx::fast::rope(rows, x.shape(-1), false, std::nullopt, rope.scale, positions, rope.freqs);
+  const mx::array turned = mx::fast::rope(
+      rows, x.shape(-1), rope.neighbours, std::nullopt, rope.scale, positions, rope.freqs);
   return mx::squeeze(turned, 2);
 }
 

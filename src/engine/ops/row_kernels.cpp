@@ -24,6 +24,49 @@ MLXS_INLINE void silu_lanes(Lanes& gate, const Lanes& up) {
   gate = gate / (power + 1.0f) * up;
 }
 
+/// (1 + tanh(u))/2 is 1/(1 + e^-2u).
+MLXS_INLINE void gelu_tanh_lanes(Lanes& gate, const Lanes& up) {
+  constexpr float kMinusTwice = -2 * 0.7978845608028654f;  // -2·√(2/π)
+  Lanes power = (gate + gate * gate * gate * 0.044715f) * kMinusTwice;
+  exp_lanes(power);
+  gate = gate / (power + 1.0f) * up;
+}
+
+/// Gates a row by lanes, and what is left of it by lanes filled up with zeros.
+template <class Gate>
+MLXS_INLINE void gate_row(
+    const float* gate, const float* up, int width, float* out, const Gate& apply) {
+  int i = 0;
+  Lanes a;
+  Lanes b;
+  for (; i + kLanes <= width; i += kLanes) {
+    load(gate + i, a);
+    load(up + i, b);
+    apply(a, b);
+    store(a, out + i);
+  }
+  if (i == width) return;
+  load_tail(gate + i, width - i, 0, a);
+  load_tail(up + i, width - i, 0, b);
+  apply(a, b);
+  store_tail(a, width - i, out + i);
+}
+
+/// Near zero a polynomial, since 1 - 2/(e^2x + 1) has no relative precision there. Cephes' tanhf.
+MLXS_INLINE void tanh_lanes(Lanes& x) {
+  const Lanes z = x * x;
+  Lanes near = Lanes{} - 5.70498872745e-3f;
+  near = near * z + 2.06390887954e-2f;
+  near = near * z - 5.37397155531e-2f;
+  near = near * z + 1.33314422036e-1f;
+  near = near * z - 3.33332819422e-1f;
+  near = near * z * x + x;
+  Lanes power = x * 2.0f;
+  exp_lanes(power);
+  const Lanes far = 1.0f - 2.0f / (power + 1.0f);
+  x = z < 0.390625f ? near : far;  // 0.625²
+}
+
 }  // namespace
 
 MLXS_CLONES void rms_norm_row(
@@ -42,20 +85,34 @@ MLXS_CLONES void rms_norm_row(
 }
 
 MLXS_CLONES void silu_gate_row(const float* gate, const float* up, int width, float* out) {
-  int i = 0;
-  Lanes a;
-  Lanes b;
-  for (; i + kLanes <= width; i += kLanes) {
-    load(gate + i, a);
-    load(up + i, b);
+  gate_row(gate, up, width, out, [](Lanes& a, const Lanes& b) __attribute__((always_inline)) {
     silu_lanes(a, b);
-    store(a, out + i);
+  });
+}
+
+MLXS_CLONES void gelu_tanh_gate_row(const float* gate, const float* up, int width, float* out) {
+  gate_row(gate, up, width, out, [](Lanes& a, const Lanes& b) __attribute__((always_inline)) {
+    gelu_tanh_lanes(a, b);
+  });
+}
+
+MLXS_CLONES void softcap_row(float* scores, int count, float cap) {
+  const float inverse = 1.0f / cap;
+  int i = 0;
+  Lanes value;
+  for (; i + kLanes <= count; i += kLanes) {
+    load(scores + i, value);
+    value *= inverse;
+    tanh_lanes(value);
+    value *= cap;
+    store(value, scores + i);
   }
-  if (i == width) return;
-  load_tail(gate + i, width - i, 0, a);
-  load_tail(up + i, width - i, 0, b);
-  silu_lanes(a, b);
-  store_tail(a, width - i, out + i);
+  if (i == count) return;
+  load_tail(scores + i, count - i, 0, value);
+  value *= inverse;
+  tanh_lanes(value);
+  value *= cap;
+  store_tail(value, count - i, scores + i);
 }
 
 MLXS_CLONES void rope_head(
@@ -63,6 +120,14 @@ MLXS_CLONES void rope_head(
   for (int i = 0; i < half; ++i) {
     out[i] = x[i] * cosines[i] - x[half + i] * sines[i];
     out[half + i] = x[i] * sines[i] + x[half + i] * cosines[i];
+  }
+}
+
+MLXS_CLONES void rope_head_of_neighbours(
+    const float* x, const float* cosines, const float* sines, int half, float* out) {
+  for (int i = 0; i < half; ++i) {
+    out[2 * i] = x[2 * i] * cosines[i] - x[2 * i + 1] * sines[i];
+    out[2 * i + 1] = x[2 * i] * sines[i] + x[2 * i + 1] * cosines[i];
   }
 }
 

@@ -1,0 +1,64 @@
+#pragma once
+
+#include "engine/load/weights.h"
+#include "engine/models/decoder_spec.h"
+#include "engine/models/feed_forward.h"
+#include "engine/models/model.h"
+#include "engine/models/self_attention.h"
+#include "engine/ops/rope.h"
+
+#include <mlx/array.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace mlxs::engine {
+
+/// One layer: attention and feed-forward block, each behind a norm and beside a residual.
+class DecoderLayer {
+ public:
+  DecoderLayer(const DecoderSpec& decoder,
+               const LayerSpec& spec,
+               const Rope& rope,
+               const std::string& prefix,
+               WeightReader& weights);
+
+  [[nodiscard]] mlx::core::array operator()(const mlx::core::array& x,
+                                            const StepArrays& step,
+                                            KvLayer& pool) const;
+
+ private:
+  float eps_;
+  SelfAttention attention_;
+  FeedForward feed_forward_;
+  mlx::core::array attention_norm_;
+  mlx::core::array feed_forward_norm_;
+};
+
+/// The decoder-only transformer that all our families are, after its description.
+class Decoder : public Model {
+ public:
+  Decoder(DecoderSpec spec, WeightReader& weights);
+
+  [[nodiscard]] const ModelShape& shape() const override { return shape_; }
+  [[nodiscard]] mlx::core::array forward(const StepArrays& step,
+                                         std::vector<KvLayer>& pool) const override;
+
+ private:
+  const DecoderSpec spec_;  // Layers hold references into it, and into ropes_.
+  const ModelShape shape_;
+  std::vector<Rope> ropes_;
+  Weight embedding_;
+  mlx::core::array norm_;
+  std::vector<DecoderLayer> layers_;
+  std::optional<Weight> head_;
+};
+
+/// The last step of every family's maker: its configuration is read, `spec` made of it.
+[[nodiscard]] Result<std::unique_ptr<Model>> make_decoder(const ConfigReader& config,
+                                                          DecoderSpec spec,
+                                                          WeightReader& weights);
+
+}  // namespace mlxs::engine
