@@ -73,7 +73,7 @@ void widen_block(TensorType type, const std::byte* block, float* out) {
       }
       break;
     default:
-      MLXS_ASSERT(!"a block type");
+      MLXS_ASSERT(false && "a block type");
   }
 }
 
@@ -144,7 +144,7 @@ void widen(TensorType type, std::span<const std::byte> bytes, std::int64_t count
       }
       return;
     case TensorType::kU32:
-      MLXS_ASSERT(!"packed words have no value of their own");
+      MLXS_ASSERT(false && "packed words have no value of their own");
       return;
     default: {
       const std::int64_t block_bytes = row_bytes(type, kQuantBlock);
