@@ -1,6 +1,7 @@
 #include "gateway/gateway.h"
 
 #include "api/errors.h"
+#include "base/ids.h"
 #include "base/log.h"
 
 #include <boost/asio/co_spawn.hpp>
@@ -37,6 +38,11 @@ json::object ready_message() {
   return message;
 }
 
+AnswerStore::Limits store_limits(const config::Config& config) {
+  return {.entries_max = static_cast<std::size_t>(config.prompt_cache.entries),
+          .bytes_max = config.prompt_cache.bytes};
+}
+
 std::size_t loop_count(int configured) {
   if (configured > 0) return static_cast<std::size_t>(configured);
   return std::thread::hardware_concurrency() > 4 ? 2 : 1;
@@ -49,7 +55,10 @@ Gateway::Gateway(const GatewayFds& fds, const Tuning& tuning)
       tuning_(tuning),
       metrics_(registry_),
       access_log_(io_, tuning.access_log_lines, metrics_.access_log_dropped),
-      shared_{tuning_, metrics_, admission_, round_robin_, access_log_},
+      epochs_({.lineage = random_id("")}),
+      answers_(epochs_, {}),
+      shared_{
+          tuning_, metrics_, admission_, round_robin_, access_log_, epochs_, answers_, features_},
       channel_(io_, fds.control),
       changed_(io_.get_executor()),
       fleet_(io_, metrics_, tuning_, [this](std::shared_ptr<const FleetTable> table) {
@@ -128,6 +137,7 @@ void Gateway::begin(SettingsPtr settings) {
   if (!access_log_.open(config.log.access))
     spdlog::error("[access log] cannot open {}; writing to stderr", config.log.access);
   fleet_.set_settings(settings_);
+  answers_.set_limits(store_limits(config), Clock::now());
   const std::size_t count = loop_count(config.threads);
   for (std::size_t index = 0; index < count; ++index)
     loops_.push_back(std::make_unique<DataLoop>(
@@ -150,6 +160,7 @@ void Gateway::reload(SettingsPtr settings) {
   log_set_level(settings_->config.log.level);
   if (!access_log_.open(settings_->config.log.access))
     spdlog::error("[access log] cannot open {}; writing to stderr", settings_->config.log.access);
+  answers_.set_limits(store_limits(settings_->config), Clock::now());
   for (const auto& loop : loops_) loop->update(settings_);
   admin_->set_settings(settings_);
   admin_server_->set_limits(settings_->http_limits());

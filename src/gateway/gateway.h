@@ -55,6 +55,9 @@ class Gateway {
   RoundRobin round_robin_;
   boost::asio::io_context io_{1};
   AccessLog access_log_;
+  Epochs epochs_;
+  AnswerStore answers_;
+  Features features_;
   Shared shared_;
   ControlChannel channel_;
   Signal changed_;  // of drain and canary: ending, or a loop got idle

@@ -1,6 +1,9 @@
 #pragma once
 
 #include "gateway/admin/access_log.h"
+#include "gateway/cache/answer_store.h"
+#include "gateway/cache/epochs.h"
+#include "gateway/cache/features.h"
 #include "gateway/fleet/table.h"
 #include "gateway/loop_signal.h"
 #include "gateway/metrics.h"
@@ -26,6 +29,9 @@ struct Shared {
   Admission& admission;
   RoundRobin& round_robin;
   AccessLog& access_log;
+  Epochs& epochs;
+  AnswerStore& answers;
+  Features& features;
 };
 
 /// What the requests of one data loop share; on its thread only. The snapshots are replaced by the
