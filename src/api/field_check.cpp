@@ -191,6 +191,25 @@ Result<void> check_token_ids(std::string_view param, const json::array& list) {
   return {};
 }
 
+Result<void> check_list_size(const Field& field, const json::value& value) {
+  const std::string expected = fmt::format("a list of at most {} entries", field.max);
+  if (!value.is_array()) return invalid_value(field.name, expected, describe(value));
+  const std::size_t size = value.get_array().size();
+  if (static_cast<double>(size) > field.max)
+    return invalid_value(field.name, expected, fmt::format("{} of them", size));
+  return {};
+}
+
+Result<void> check_strings(const Field& field, const json::value& value) {
+  MLXS_TRY(check_list_size(field, value));
+  const json::array& list = value.get_array();
+  for (std::size_t k = 0; k < list.size(); ++k)
+    if (!list[k].is_string() || list[k].get_string().empty())
+      return invalid_value(
+          fmt::format("{}[{}]", field.name, k), "a non-empty string", describe(list[k]));
+  return {};
+}
+
 Result<void> check_prompt(const Field& field, const json::value& value) {
   if (value.is_string()) return {};
   constexpr std::string_view kExpected = "a string or a list of token ids";
@@ -224,6 +243,11 @@ Result<void> check_type(const Field& field, const json::value& value) {
       return check_stop(field, value);
     case FieldType::kMetadata:
       return check_metadata(field, value);
+    case FieldType::kStrings:
+      return check_strings(field, value);
+    case FieldType::kTokenIds:
+      MLXS_TRY(check_list_size(field, value));
+      return check_token_ids(field.name, value.get_array());
     case FieldType::kLogitBias:
       return check_logit_bias(field, value);
     case FieldType::kResponseFormat:

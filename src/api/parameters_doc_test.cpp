@@ -35,6 +35,10 @@ std::string type_of(const Field& field) {
       return "list";
     case FieldType::kMetadata:
       return "object of at most 16 strings";
+    case FieldType::kStrings:
+      return fmt::format("list of at most {} strings", field.max);
+    case FieldType::kTokenIds:
+      return fmt::format("list of at most {} token ids", field.max);
     case FieldType::kLogitBias:
       return "object of numbers in [-100, 100]";
     case FieldType::kStreamOptions:

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 namespace mlxs::api {
@@ -52,23 +53,40 @@ bool flag(const json::object& body, std::string_view name) {
   return value != nullptr && value->get_bool();
 }
 
+/// Of a list of strings.
+std::vector<std::string> strings(const json::value& list) {
+  std::vector<std::string> all;
+  for (const json::value& entry : list.get_array()) all.emplace_back(entry.get_string());
+  return all;
+}
+
 std::vector<std::string> stop_strings(const json::value* value) {
   if (value == nullptr) return {};
   if (value->is_string()) return {std::string{value->get_string()}};
-  std::vector<std::string> stop;
-  for (const json::value& entry : value->get_array()) stop.emplace_back(entry.get_string());
-  return stop;
+  return strings(*value);
+}
+
+/// Of a list of token ids.
+std::vector<std::int32_t> token_ids(const json::value& list) {
+  std::vector<std::int32_t> ids;
+  ids.reserve(list.get_array().size());
+  for (const json::value& id : list.get_array())
+    ids.push_back(static_cast<std::int32_t>(as_integer(id).value()));
+  return ids;
 }
 
 std::variant<std::string, std::vector<std::int32_t>> prompt(const json::value& given) {
   const bool wrapped = given.is_array() && !given.get_array()[0].is_number();
   const json::value& value = wrapped ? given.get_array()[0] : given;
   if (value.is_string()) return std::string{value.get_string()};
-  std::vector<std::int32_t> ids;
-  ids.reserve(value.get_array().size());
-  for (const json::value& id : value.get_array())
-    ids.push_back(static_cast<std::int32_t>(as_integer(id).value()));
-  return ids;
+  return token_ids(value);
+}
+
+/// A key of logit_bias, which is known to be one.
+std::int32_t token_of(std::string_view key) {
+  std::int32_t id = 0;
+  std::from_chars(key.data(), key.data() + key.size(), id);
+  return id;
 }
 
 void read_extension(const json::object& body, NativeRequest& request) {
@@ -89,6 +107,30 @@ void read_sampling(const json::object& body, NativeRequest& request) {
   request.completion_tokens_max = integer(body, "max_completion_tokens");
   if (!request.completion_tokens_max) request.completion_tokens_max = integer(body, "max_tokens");
   request.stop = stop_strings(member(body, "stop"));
+  if (const json::value* ids = member(body, "stop_token_ids"))
+    request.stop_token_ids = token_ids(*ids);
+  request.min_tokens = integer(body, "min_tokens").value_or(0);
+  request.ignore_eos = flag(body, "ignore_eos");
+}
+
+/// What looks at the tokens so far.
+void read_penalties(const json::object& body, NativeRequest& request) {
+  request.frequency_penalty = number(body, "frequency_penalty");
+  request.presence_penalty = number(body, "presence_penalty");
+  request.repetition_penalty = number(body, "repetition_penalty");
+  if (const json::value* biases = member(body, "logit_bias"))
+    for (const auto& [token, bias] : biases->get_object())
+      request.logit_bias.emplace_back(token_of(token),
+                                      static_cast<float>(bias.to_number<double>()));
+  request.xtc_probability = number(body, "xtc_probability");
+  request.xtc_threshold = number(body, "xtc_threshold");
+  request.dry = {.multiplier = number(body, "dry_multiplier"),
+                 .base = number(body, "dry_base"),
+                 .allowed_length = integer(body, "dry_allowed_length"),
+                 .penalty_last_n = integer(body, "dry_penalty_last_n"),
+                 .sequence_breakers = std::nullopt};
+  if (const json::value* breakers = member(body, "dry_sequence_breakers"))
+    request.dry.sequence_breakers = strings(*breakers);
 }
 
 }  // namespace
@@ -128,6 +170,11 @@ Result<NativeRequest> parse_native(const Envelope& envelope) {
   request.stream = envelope.stream;
   request.include_usage = envelope.include_usage;
   read_sampling(body, request);
+  read_penalties(body, request);
+  if (request.completion_tokens_max && request.min_tokens > *request.completion_tokens_max)
+    return invalid_value("min_tokens",
+                         fmt::format("at most max_tokens ({})", *request.completion_tokens_max),
+                         fmt::format("{}", request.min_tokens));
   read_extension(body, request);
   if (envelope.surface == Surface::kCompletions) {
     request.prompt = prompt(body.at("prompt"));

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -29,6 +30,15 @@ struct Envelope {
 [[nodiscard]] Result<Envelope> parse_envelope(Surface surface,
                                               std::string_view json,
                                               int depth_max = 64);
+
+/// llama.cpp's dry_* fields.
+struct DryFields {
+  std::optional<float> multiplier;
+  std::optional<float> base;
+  std::optional<int> allowed_length;
+  std::optional<int> penalty_last_n;
+  std::optional<std::vector<std::string>> sequence_breakers;
+};
 
 /// A request that a native worker can run: every documented field checked (see schema.h).
 struct NativeRequest {
@@ -53,6 +63,17 @@ struct NativeRequest {
   std::optional<std::uint64_t> seed;
   std::optional<int> completion_tokens_max;  ///< max_completion_tokens, else max_tokens.
   std::vector<std::string> stop;
+  std::vector<std::int32_t> stop_token_ids;
+  int min_tokens = 0;
+  bool ignore_eos = false;
+
+  std::optional<float> frequency_penalty;
+  std::optional<float> presence_penalty;
+  std::optional<float> repetition_penalty;
+  std::vector<std::pair<std::int32_t, float>> logit_bias;  ///< Token ids and biases.
+  std::optional<float> xtc_probability;
+  std::optional<float> xtc_threshold;
+  DryFields dry;
 
   // The extension object `mlxs`.
   bool want_token_ids = false;              ///< mlxs.token_ids: true

@@ -23,6 +23,8 @@ enum class FieldType {
   kObject,          ///<
   kArray,           ///<
   kMetadata,        ///< At most 16 strings of at most 512 bytes under keys of at most 64.
+  kStrings,         ///< List of at most `max` non-empty strings.
+  kTokenIds,        ///< List of at most `max` token ids.
   kLogitBias,       ///< Token ids to numbers in [-100, 100].
   kStreamOptions,   ///< include_usage and include_obfuscation, booleans.
   kResponseFormat,  ///< An object whose `type` is text, json_object or json_schema.

@@ -73,6 +73,10 @@ std::vector<json::value> invalid_values(const Field& field) {
       return values(R"([1, "x", {}, true])");
     case FieldType::kMetadata:
       return values(R"([1, "x", [], {"a": 1}])");
+    case FieldType::kStrings:
+      return values(R"([1, {}, "x", [""], [1], [["x"]]])");
+    case FieldType::kTokenIds:
+      return values(R"([1, {}, ["1"], [-1], [1.5], [3000000000]])");
     case FieldType::kLogitBias:
       return values(R"([1, [], {"x": 1}, {"5": 101}, {"5": "1"}])");
     case FieldType::kStreamOptions:
@@ -118,6 +122,10 @@ std::vector<json::value> valid_values(const Field& field) {
       return values(R"([["audio"]])");
     case FieldType::kMetadata:
       return values(R"([{}, {"a": "b"}])");
+    case FieldType::kStrings:
+      return values(R"([[], ["x", "yz"]])");
+    case FieldType::kTokenIds:
+      return values(R"([[], [0, 7.0]])");
     case FieldType::kLogitBias:
       return values(R"([{"5": -100}, {"5": 0.5}])");
     case FieldType::kStreamOptions:
@@ -206,6 +214,16 @@ TEST_P(EveryField, StandsOnceAndInOrder) {
             rows.end());
   for (const Field& field : rows) EXPECT_EQ(find_field(GetParam(), field.name), &field);
   EXPECT_EQ(find_field(GetParam(), "no_such_field"), nullptr);
+}
+
+TEST(Schema, ListsAreBounded) {
+  const Field& breakers = *find_field(Surface::kChat, "dry_sequence_breakers");
+  const Field& stops = *find_field(Surface::kChat, "stop_token_ids");
+
+  EXPECT_FALSE(error_with(Surface::kChat, breakers, json::array(64, "x")));
+  EXPECT_TRUE(error_with(Surface::kChat, breakers, json::array(65, "x")));
+  EXPECT_FALSE(error_with(Surface::kChat, stops, json::array(64, 1)));
+  EXPECT_TRUE(error_with(Surface::kChat, stops, json::array(65, 1)));
 }
 
 TEST(Schema, MetadataIsBounded) {

@@ -13,7 +13,8 @@ Answer::Answer(SequenceId id,
     : id_{id},
       prompt_tokens_{prompt_tokens},
       completion_tokens_max_{ends.completion_tokens_max},
-      end_tokens_{ends.end_tokens},
+      min_tokens_{ends.min_tokens},
+      end_tokens_{std::move(ends.end_tokens)},
       detokenizer_{std::move(detokenizer)},
       stop_matcher_{std::move(ends.stop)} {}
 
@@ -37,7 +38,7 @@ Result<Answer::MaybeReason> Answer::consume(TokenId token, std::string& text) {
     return close(FinishReason::kStop, text);
   const auto piece = detokenizer_->push(token);
   if (!piece) return piece.error();
-  text = stop_matcher_.push(*piece);
+  text = completion_tokens_ <= min_tokens_ ? *piece : stop_matcher_.push(*piece);
   if (stop_matcher_.stopped()) return MaybeReason{FinishReason::kStop};
   if (completion_tokens_ >= completion_tokens_max_) return close(FinishReason::kLength, text);
   return MaybeReason{};

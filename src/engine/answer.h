@@ -7,7 +7,6 @@
 
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -18,9 +17,10 @@ namespace mlxs::engine {
 class Answer {
  public:
   struct Ends {
-    std::span<const TokenId> end_tokens;  ///< Outlive the answer.
+    std::vector<TokenId> end_tokens;
     std::vector<std::string> stop;
     int completion_tokens_max = 0;
+    int min_tokens = 0;  ///< Text of the first so many tokens is no part of a stop string.
   };
   Answer(SequenceId id, int prompt_tokens, Ends ends, std::unique_ptr<Detokenizer> detokenizer);
 
@@ -40,7 +40,8 @@ class Answer {
   const SequenceId id_;
   const int prompt_tokens_;
   const int completion_tokens_max_;
-  const std::span<const TokenId> end_tokens_;
+  const int min_tokens_;
+  const std::vector<TokenId> end_tokens_;
   int completion_tokens_ = 0;
   std::unique_ptr<Detokenizer> detokenizer_;
   StopMatcher stop_matcher_;

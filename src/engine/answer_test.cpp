@@ -17,7 +17,7 @@ constexpr TokenId kEnds[] = {kFakeEndToken, 3};
 Answer answer_of(int completion_tokens_max, std::vector<std::string> stop = {}) {
   return Answer{SequenceId{9},
                 5,
-                {.end_tokens = kEnds,
+                {.end_tokens = {std::begin(kEnds), std::end(kEnds)},
                  .stop = std::move(stop),
                  .completion_tokens_max = completion_tokens_max},
                 make_byte_detokenizer()};

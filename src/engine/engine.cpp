@@ -1,10 +1,9 @@
 #include "engine/engine.h"
 
 #include "base/assert.h"
-#include "engine/answer.h"
 #include "engine/kv/block_pool.h"
-#include "engine/sample/sampler.h"
 #include "engine/schedule/scheduler.h"
+#include "engine/sequence_row.h"
 #include "engine/step_times.h"
 
 #include <fmt/format.h>
@@ -17,6 +16,8 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <tuple>
 #include <unordered_map>
@@ -46,10 +47,6 @@ class LiveEngine final : public Engine {
     std::vector<SequenceId> ids;
     GenerationRequest request;
   };
-  struct Row {
-    Answer answer;
-    SamplingParams sampling;
-  };
   // What the engine thread has made of one turn, handed over in one go.
   struct Turn {
     std::vector<GenerationEvent> events;
@@ -57,6 +54,7 @@ class LiveEngine final : public Engine {
   };
 
   Result<void> set_up(const RunnerFactory& make_runner, const EngineLimits& limits);
+  Result<void> check_ids(const GenerationRequest& request) const;
   void loop();
   bool wait_for_work(std::vector<Submission>& inbox, std::vector<SequenceId>& cancels);
   void accept(Submission&& submission);
@@ -88,8 +86,8 @@ class LiveEngine final : public Engine {
   std::unique_ptr<Runner> runner_;
   std::optional<BlockPool> blocks_;
   std::optional<Scheduler> scheduler_;
-  Sampler sampler_;
-  std::unordered_map<SequenceId, Row> rows_;
+  DrawScratch draw_scratch_;
+  std::unordered_map<SequenceId, SequenceRow> rows_;
   EngineStats counters_;  // the running totals, copied to stats_ by publish
   std::optional<double> step_seconds_;
   std::optional<TimePoint> failed_step_at_;
@@ -147,13 +145,7 @@ Result<void> LiveEngine::submit(std::span<const SequenceId> ids, GenerationReque
       limits_.completion_tokens(request.prompt.size(), request.completion_tokens_max);
   if (!completion) return completion.error();
   request.completion_tokens_max = *completion;
-  for (const TokenId token : request.prompt)
-    if (token < 0 || token >= info_.vocab_size)
-      return fail(ErrorCode::kInvalidRequest,
-                  fmt::format("Token ids of the prompt must be in [0, {}), but one is {}.",
-                              info_.vocab_size,
-                              token),
-                  "prompt");
+  MLXS_TRY(check_ids(request));
   {
     const std::lock_guard lock{mutex_};
     const std::size_t live_max = static_cast<std::size_t>(limits_.sequences_max) +
@@ -171,6 +163,24 @@ Result<void> LiveEngine::submit(std::span<const SequenceId> ids, GenerationReque
     inbox_.push_back({{ids.begin(), ids.end()}, std::move(request)});
   }
   work_.notify_one();
+  return {};
+}
+
+Result<void> LiveEngine::check_ids(const GenerationRequest& request) const {
+  const auto check = [this](
+                         TokenId token, std::string_view what, std::string param) -> Result<void> {
+    if (token >= 0 && token < info_.vocab_size) return {};
+    return fail(
+        ErrorCode::kInvalidRequest,
+        fmt::format(
+            "Token ids of {} must be in [0, {}), but one is {}.", what, info_.vocab_size, token),
+        std::move(param));
+  };
+  for (const TokenId token : request.prompt) MLXS_TRY(check(token, "the prompt", "prompt"));
+  for (const TokenId token : request.stop_tokens)
+    MLXS_TRY(check(token, "stop_token_ids", "stop_token_ids"));
+  for (const LogitBias& entry : request.sampling.bias)
+    MLXS_TRY(check(entry.token, "logit_bias", "logit_bias"));
   return {};
 }
 
@@ -238,19 +248,11 @@ void LiveEngine::loop() {
 
 void LiveEngine::accept(Submission&& submission) {
   auto& [ids, request] = submission;
-  const int prompt_tokens = static_cast<int>(request.prompt.size());
   for (const SequenceId id : ids) {
-    rows_.emplace(id,
-                  Row{Answer{id,
-                             prompt_tokens,
-                             {.end_tokens = info_.end_tokens,
-                              .stop = request.stop,
-                              .completion_tokens_max = request.completion_tokens_max},
-                             make_detokenizer_()},
-                      request.sampling});
+    rows_.try_emplace(id, id, info_, request, make_detokenizer_());
     ++request.sampling.choice;
   }
-  counters_.prompt_tokens += static_cast<std::uint64_t>(prompt_tokens);
+  counters_.prompt_tokens += request.prompt.size();
   const auto queued = scheduler_->submit({.choices = std::move(ids),
                                           .prompt = std::move(request.prompt),
                                           .completion_tokens_max = request.completion_tokens_max,
@@ -266,7 +268,7 @@ void LiveEngine::drop(SequenceId id, Turn& turn) {
 }
 
 void LiveEngine::fail_row(SequenceId id, Error error, Turn& turn) {
-  turn.events.push_back(rows_.at(id).answer.fail(std::move(error)));
+  turn.events.push_back(rows_.at(id).fail(std::move(error)));
   drop(id, turn);
   ++counters_.failed;
 }
@@ -298,20 +300,16 @@ void LiveEngine::run_step(const StepPlan& plan, Turn& turn) {
 }
 
 Drawn LiveEngine::draw(const Draw& draw, std::span<const float> logits, Turn& turn) {
-  Row& row = rows_.at(draw.sequence);
-  const auto token =
-      sampler_.sample(logits, row.sampling, static_cast<std::uint64_t>(draw.position));
-  if (!token) {
-    fail_row(draw.sequence, token.error(), turn);
-    return {.token = 0, .ended = true};
-  }
-  ++counters_.completion_tokens;
-  turn.events.push_back(row.answer.advance(*token));
-  const auto finish = turn.events.back().finish;
-  if (!finish) return {.token = *token, .ended = false};
-  ++(*finish == FinishReason::kError ? counters_.failed : counters_.finished);
+  turn.events.push_back(
+      rows_.at(draw.sequence)
+          .draw(logits, static_cast<std::uint64_t>(draw.position), draw_scratch_));
+  const GenerationEvent& event = turn.events.back();
+  const TokenId token = event.token_ids.empty() ? 0 : event.token_ids.front();
+  if (!event.token_ids.empty()) ++counters_.completion_tokens;
+  if (!event.finish) return {.token = token, .ended = false};
+  ++(*event.finish == FinishReason::kError ? counters_.failed : counters_.finished);
   drop(draw.sequence, turn);
-  return {.token = *token, .ended = true};
+  return {.token = token, .ended = true};
 }
 
 void LiveEngine::note_failed_step(const Error& error) {

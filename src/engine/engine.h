@@ -45,6 +45,11 @@ struct GenerationRequest {
   /// Logits at every position of the prompt are computed and looked at (echo with logprobs), so
   /// nothing of it is taken from the prefix cache.
   bool prompt_logprobs = false;
+  /// Until so many tokens were generated no end token can come, and text is no part of a stop
+  /// string.
+  int min_tokens = 0;
+  bool ignore_end_tokens = false;  ///< The model's end tokens end nothing; their text is none.
+  std::vector<TokenId> stop_tokens = {};  ///< End tokens besides the model's.
 };
 
 struct EngineLimits {

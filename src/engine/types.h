@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,33 @@ enum class Compute { kAuto, kFloat32 };
 /// `SchedulerLimits::class_steps` steps over the next lower one, so nothing starves.
 enum class Priority : std::uint8_t { kLow, kNormal, kHigh };
 
-/// How a row's next token is drawn. Stateless: the draw depends on (logits, params, position) only,
-/// so a sequence gets the same tokens alone, in any batch, after a preemption or on another worker.
-/// Filters apply in this order: temperature, top_k, top_p, min_p (as mlx-lm and transformers do).
+/// Added to one token's logit. A bias of -100 or less bans the token; with a bias of 100 or more,
+/// only tokens that have one can come.
+struct LogitBias {
+  TokenId token = 0;
+  float bias = 0;
+};
+
+/// The "don't repeat yourself" penalty, with the names and the arithmetic of llama.cpp's: a token
+/// that would make a repetition of n >= allowed_length tokens one longer loses
+/// multiplier * base^(n - allowed_length).
+struct DryParams {
+  float multiplier = 0;    ///< 0: off
+  float base = 1.75f;      ///< Below 1: off.
+  int allowed_length = 2;  ///< >= 0
+  int last_n = -1;         ///< How many of the latest tokens are looked at; 0: off, -1: all.
+  /// Tokens that no repetition goes across, ascending.
+  std::shared_ptr<const std::vector<TokenId>> breakers = {};
+};
+
+/// How a row's next token is drawn. The draw depends on the logits, these parameters, the tokens so
+/// far and the position only, so a sequence gets the same tokens alone, in any batch, after a
+/// preemption or on another worker.
+///
+/// First the logits are changed, in vLLM's order: tokens banned by `min_tokens`, logit_bias,
+/// repetition_penalty, frequency_penalty and presence_penalty; then DRY. With temperature 0 the
+/// best one is taken. Else the filters of transformers in its order: temperature, top_k, top_p,
+/// min_p; then llama.cpp's XTC on the probabilities they leave.
 struct SamplingParams {
   float temperature = 1.0f;  ///< 0: greedy, the lowest id among equal best logits.
   float top_p = 1.0f;        ///< (0, 1]
@@ -29,6 +54,16 @@ struct SamplingParams {
   float min_p = 0.0f;        ///< [0, 1]
   std::uint64_t seed = 0;
   std::uint32_t choice = 0;  ///< Which of several answers to one prompt; each draws its own.
+
+  /// With this probability, of all tokens at least `xtc_threshold` probable only the least probable
+  /// stays.
+  float xtc_probability = 0.0f;      ///< [0, 1]; 0: off
+  float xtc_threshold = 0.1f;        ///< [0, 1]
+  float repetition_penalty = 1.0f;   ///< > 0; of tokens in the prompt or generated; 1: off
+  float frequency_penalty = 0.0f;    ///< [-2, 2]; for each time a token was generated
+  float presence_penalty = 0.0f;     ///< [-2, 2]; once for a token that was generated
+  std::vector<LogitBias> bias = {};  ///< Each token once, ids below the vocabulary's size.
+  DryParams dry = {};
 };
 
 /// What the rest of the program needs to know of a loaded model. A snapshot, never changes.

@@ -24,6 +24,8 @@ class Codec {
   /// See engine::Tokenizer.
   [[nodiscard]] virtual Result<TokenIds> encode(std::string_view text, bool add_special) const = 0;
   [[nodiscard]] virtual Result<std::string> decode(std::span<const engine::TokenId> ids) const = 0;
+  /// See engine::Tokenizer.
+  [[nodiscard]] virtual std::string token_bytes(engine::TokenId id) const = 0;
   /// The prompt of a chat; see engine::ChatTemplate. kInvalidRequest (param "messages") when the
   /// model has no template or the template refuses the messages.
   [[nodiscard]] virtual Result<std::string> render_chat(std::string_view messages_json,

@@ -10,8 +10,11 @@
 #include <boost/asio/thread_pool.hpp>
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace mlxs::worker {
 
@@ -32,6 +35,9 @@ struct Context {
   int state_streams = 0;
   int preparing = 0;                                     ///< Requests being parsed and tokenized.
   std::set<std::string, std::less<>> undocumented_seen;  ///< Fields logged already.
+  /// DRY's breaker tokens by the strings that name them; see sampling.cpp for the bound.
+  std::map<std::vector<std::string>, std::shared_ptr<const std::vector<engine::TokenId>>>
+      dry_breakers;
 };
 
 }  // namespace mlxs::worker

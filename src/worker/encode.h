@@ -6,9 +6,16 @@
 
 #include <boost/asio/awaitable.hpp>
 
+#include <functional>
 #include <string>
 
 namespace mlxs::worker {
+
+using EncodeWork = std::function<Result<Codec::TokenIds>()>;
+
+/// What `work` gives, done on the text thread. It owns what it reads, since the asking handler may
+/// be gone before it is done.
+boost::asio::awaitable<Result<Codec::TokenIds>> on_text_pool(Context& context, EncodeWork work);
 
 /// Token ids of a text; long ones are made on the text thread.
 boost::asio::awaitable<Result<Codec::TokenIds>> encode_text(Context& context,

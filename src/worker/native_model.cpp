@@ -34,6 +34,10 @@ class NativeCodec final : public Codec {
     return text_.tokenizer->decode(ids, false);
   }
 
+  std::string token_bytes(engine::TokenId id) const override {
+    return text_.tokenizer->token_bytes(id);
+  }
+
   Result<std::string> render_chat(std::string_view messages_json,
                                   std::string_view tools_json,
                                   std::string_view arguments_json) const override {

@@ -3,9 +3,9 @@
 #include "api/field_check.h"
 #include "api/json_text.h"
 #include "api/request.h"
-#include "base/ids.h"
 #include "worker/counted.h"
 #include "worker/encode.h"
+#include "worker/sampling.h"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -46,19 +46,6 @@ Result<Deadline> deadline_of(const http::Request& request) {
   if (parsed.ec != std::errc{} || parsed.ptr != end || timeout_ms < 0)
     return api::invalid_value(kName, "milliseconds as a whole number", *given);
   return Deadline::after(Milliseconds{timeout_ms}, request.arrived_at);
-}
-
-engine::SamplingParams sampling_of(const api::NativeRequest& request,
-                                   engine::SamplingParams sampling) {
-  sampling.temperature = request.temperature.value_or(sampling.temperature);
-  sampling.top_p = request.top_p.value_or(sampling.top_p);
-  sampling.top_k = request.top_k.value_or(sampling.top_k);
-  sampling.min_p = request.min_p.value_or(sampling.min_p);
-  if (request.seed)
-    sampling.seed = *request.seed;
-  else
-    sampling.seed = request.drawn_seed ? *request.drawn_seed : random_u64();
-  return sampling;
 }
 
 /// The model has logits for ids below `vocab_size` only; a tokenizer may know more.
@@ -118,6 +105,8 @@ asio::awaitable<Result<Job>> prepare(Context& context,
                                  "an empty prompt");
   auto known = check_ids(*ids, context.model.engine().info().vocab_size);
   if (!known) co_return std::move(known).error();
+  auto sampling = co_await sampling_of(context, *native);
+  if (!sampling) co_return std::move(sampling).error();
   auto echo = echo_of(context, *native);
   if (!echo) co_return std::move(echo).error();
 
@@ -129,10 +118,13 @@ asio::awaitable<Result<Job>> prepare(Context& context,
   job.want_token_ids = native->want_token_ids;
   job.echo = std::move(*echo);
   job.generation.prompt = std::move(*ids);
-  job.generation.sampling = sampling_of(*native, context.model.engine().info().default_sampling);
+  job.generation.sampling = std::move(*sampling);
   job.generation.completion_tokens_max =
       native->completion_tokens_max.value_or(std::numeric_limits<int>::max());
   job.generation.stop = std::move(native->stop);
+  job.generation.stop_tokens = std::move(native->stop_token_ids);
+  job.generation.min_tokens = native->min_tokens;
+  job.generation.ignore_end_tokens = native->ignore_eos;
   job.generation.deadline = *deadline;
   co_return job;
 }

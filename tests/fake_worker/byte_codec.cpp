@@ -33,6 +33,11 @@ class ByteCodec final : public worker::Codec {
     return text;
   }
 
+  std::string token_bytes(engine::TokenId id) const override {
+    if (id == engine::kFakeEndToken) return "<end>";
+    return id < 0 || id > 255 ? std::string{} : std::string(1, static_cast<char>(id));
+  }
+
   Result<std::string> render_chat(std::string_view messages_json,
                                   std::string_view,
                                   std::string_view) const override {

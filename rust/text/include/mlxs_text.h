@@ -101,6 +101,12 @@ bool mlxs_text_tokenizer_token_id(const mlxs_text_tokenizer* tokenizer,
                                   mlxs_text_view token,
                                   int32_t* out,
                                   mlxs_text_error* error);
+/// The bytes that `id` stands for apart from its neighbours, perhaps part of a character; special
+/// tokens as they are spelled. None for an id that no token has.
+bool mlxs_text_tokenizer_token_bytes(const mlxs_text_tokenizer* tokenizer,
+                                     uint32_t id,
+                                     mlxs_text_string* out,
+                                     mlxs_text_error* error);
 /// The tokenizer as a `tokenizer.json`; equal tokenizers give equal text.
 bool mlxs_text_tokenizer_json(const mlxs_text_tokenizer* tokenizer,
                               mlxs_text_string* out,
@@ -117,8 +123,8 @@ bool mlxs_text_detokenizer_new(const mlxs_text_tokenizer* tokenizer,
                                mlxs_text_error* error);
 void mlxs_text_detokenizer_free(mlxs_text_detokenizer* detokenizer);
 
-/// `*out` is valid UTF-8, often empty, and borrowed until the detokenizer's next call. An id outside
-/// the vocabulary adds nothing: a model's output may be wider than its vocabulary.
+/// `*out` is valid UTF-8, often empty, and borrowed until the detokenizer's next call. An id
+/// outside the vocabulary adds nothing: a model's output may be wider than its vocabulary.
 bool mlxs_text_detokenizer_push(mlxs_text_detokenizer* detokenizer,
                                 uint32_t id,
                                 mlxs_text_view* out,

@@ -66,10 +66,16 @@ impl OwnedString {
 
 impl From<String> for OwnedString {
     fn from(text: String) -> Self {
-        if text.is_empty() {
+        Self::from(text.into_bytes())
+    }
+}
+
+impl From<Vec<u8>> for OwnedString {
+    fn from(bytes: Vec<u8>) -> Self {
+        if bytes.is_empty() {
             return Self::EMPTY;
         }
-        let bytes = Box::leak(text.into_bytes().into_boxed_slice());
+        let bytes = Box::leak(bytes.into_boxed_slice());
         Self { data: bytes.as_mut_ptr(), size: bytes.len() }
     }
 }

@@ -153,6 +153,19 @@ pub unsafe extern "C" fn mlxs_text_tokenizer_token_id(
 }
 
 #[no_mangle]
+pub unsafe extern "C" fn mlxs_text_tokenizer_token_bytes(
+    tokenizer: *const TokenizerHandle,
+    id: u32,
+    out: *mut OwnedString,
+    error: *mut OwnedError,
+) -> bool {
+    guard(error, || {
+        out.write((*tokenizer).0.token_bytes(id).into());
+        Ok(())
+    })
+}
+
+#[no_mangle]
 pub unsafe extern "C" fn mlxs_text_tokenizer_json(
     tokenizer: *const TokenizerHandle,
     out: *mut OwnedString,

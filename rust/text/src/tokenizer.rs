@@ -166,6 +166,18 @@ impl Tokenizer {
         self.bytes.as_ref()
     }
 
+    /// What `id` stands for apart from its neighbours, special tokens spelled out; nothing where no
+    /// token has it.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        match (self.role(id), &self.bytes) {
+            (None | Some(Role::Absent), _) => Vec::new(),
+            (_, Some(table)) => table.of(id).to_vec(),
+            (Some(Role::Byte(byte)), None) => vec![byte],
+            // SentencePiece writes a space as U+2581.
+            (_, None) => self.spelling(id).unwrap_or_default().replace('\u{2581}', " ").into_bytes(),
+        }
+    }
+
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
         self.inner
             .encode_fast(text, add_special_tokens)

@@ -26,14 +26,21 @@ namespace mlxs::engine {
   return counter;
 }
 
-/// Uniform in [0, 1), a multiple of 2^-53: the random number of the token at `position` of answer
-/// `choice` drawn with `seed`.
+/// What a random number is for; each purpose has its own.
+enum class Purpose : std::uint32_t { kToken = 0, kXtc = 1 };
+
+/// Uniform in [0, 1), a multiple of 2^-53: the random number for `purpose` of the token at
+/// `position` of answer `choice` drawn with `seed`.
 [[nodiscard]] constexpr double uniform_at(std::uint64_t seed,
                                           std::uint32_t choice,
-                                          std::uint64_t position) {
-  const auto words = philox4x32(
-      {static_cast<std::uint32_t>(position), static_cast<std::uint32_t>(position >> 32), choice, 0},
-      {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
+                                          std::uint64_t position,
+                                          Purpose purpose = Purpose::kToken) {
+  const auto words =
+      philox4x32({static_cast<std::uint32_t>(position),
+                  static_cast<std::uint32_t>(position >> 32),
+                  choice,
+                  static_cast<std::uint32_t>(purpose)},
+                 {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
   const std::uint64_t bits = (std::uint64_t{words[1]} << 32) | words[0];
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }

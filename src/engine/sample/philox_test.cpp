@@ -23,14 +23,15 @@ TEST(Philox, GivesTheKnownAnswers) {
       ElementsAre(0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1));
 }
 
-TEST(UniformAt, DependsOnSeedChoiceAndPosition) {
+TEST(UniformAt, DependsOnSeedChoicePositionAndPurpose) {
   std::set<double> seen;
   for (const std::uint64_t seed : {0ull, 1ull, 1ull << 32})
     for (const std::uint32_t choice : {0u, 1u})
       for (const std::uint64_t position : {0ull, 1ull, 1ull << 32})
-        seen.insert(uniform_at(seed, choice, position));
+        for (const Purpose purpose : {Purpose::kToken, Purpose::kXtc})
+          seen.insert(uniform_at(seed, choice, position, purpose));
 
-  EXPECT_EQ(seen.size(), 18u);
+  EXPECT_EQ(seen.size(), 36u);
 }
 
 TEST(UniformAt, IsUniform) {

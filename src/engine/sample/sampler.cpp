@@ -7,12 +7,18 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 namespace mlxs::engine {
 namespace {
 
 constexpr auto before = [](const auto& a, const auto& b) { return a.before(b); };
+
+bool xtc_strikes(const SamplingParams& params, std::uint64_t position) {
+  return params.xtc_probability > 0 &&
+         uniform_at(params.seed, params.choice, position, Purpose::kXtc) < params.xtc_probability;
+}
 
 }  // namespace
 
@@ -30,15 +36,23 @@ Result<TokenId> Sampler::sample(std::span<const float> logits,
   // Finite, so that the best one's 0 * scale stays 0 at the smallest temperature.
   const float scale = std::min(1.0f / params.temperature, std::numeric_limits<float>::max());
   const bool top_k = params.top_k > 0 && static_cast<std::size_t>(params.top_k) < logits.size();
-  return top_k ? sample_top_k(logits, params, best.value, scale, uniform)
-               : sample_row(logits, params, best.value, scale, uniform);
+  if (top_k)
+    filter_top_k(logits, params, best.value, scale);
+  else
+    filter_row(logits, params, best.value, scale);
+  if (xtc_strikes(params, position)) {
+    if (top_k)
+      exclude_top_candidates(params.xtc_threshold);
+    else
+      exclude_top_of_row(params.xtc_threshold);
+  }
+  return top_k ? draw_from_candidates(uniform) : draw_from_row(uniform);
 }
 
-TokenId Sampler::sample_top_k(std::span<const float> logits,
-                              const SamplingParams& params,
-                              float best,
-                              float scale,
-                              double uniform) {
+void Sampler::filter_top_k(std::span<const float> logits,
+                           const SamplingParams& params,
+                           float best,
+                           float scale) {
   collect_top_k(logits, static_cast<std::size_t>(params.top_k));
   double weight = 0;
   for (Candidate& candidate : candidates_) {
@@ -50,14 +64,12 @@ TokenId Sampler::sample_top_k(std::span<const float> logits,
     std::erase_if(candidates_, [&](const Candidate& c) { return last.before(c); });
   }
   std::erase_if(candidates_, [&](const Candidate& c) { return c.weight < params.min_p; });
-  return draw_from_candidates(uniform);
 }
 
-TokenId Sampler::sample_row(std::span<const float> logits,
-                            const SamplingParams& params,
-                            float best,
-                            float scale,
-                            double uniform) {
+void Sampler::filter_row(std::span<const float> logits,
+                         const SamplingParams& params,
+                         float best,
+                         float scale) {
   weights_.resize(logits.size());
   sum_row([&](std::size_t from, std::span<float> block) {
     return weigh(logits.subspan(from, block.size()), best, scale, block);
@@ -66,7 +78,32 @@ TokenId Sampler::sample_row(std::span<const float> logits,
   if (params.top_p < 1) at_least = std::max(at_least, cut_row_to(params.top_p * row_weight_));
   if (at_least > 0)
     sum_row([&](std::size_t, std::span<float> block) { return cut(block, at_least); });
-  return draw_from_row(uniform);
+}
+
+/// Leaves of the candidates that have at least `threshold` of the weight only the least.
+void Sampler::exclude_top_candidates(float threshold) {
+  double weight = 0;
+  for (const Candidate& candidate : candidates_) weight += candidate.weight;
+  const auto is_top = [at_least = threshold * weight](const Candidate& c) {
+    return c.weight > 0 && c.weight >= at_least;
+  };
+  scratch_.clear();
+  std::ranges::copy_if(candidates_, std::back_inserter(scratch_), is_top);
+  if (scratch_.size() < 2) return;
+  const Candidate last = *std::ranges::max_element(scratch_, before);
+  std::erase_if(candidates_, [&](const Candidate& c) { return c.before(last); });
+}
+
+void Sampler::exclude_top_of_row(float threshold) {
+  // The weights below the row's least positive one are zeros; a threshold of 0 takes all others.
+  const float at_least =
+      std::max(static_cast<float>(threshold * row_weight_), std::numeric_limits<float>::min());
+  collect_row(at_least, std::numeric_limits<float>::infinity());
+  if (candidates_.size() < 2) return;
+  const Candidate last = *std::ranges::max_element(candidates_, before);
+  for (const Candidate& candidate : candidates_)
+    if (candidate.before(last)) weights_[static_cast<std::size_t>(candidate.id)] = 0;
+  sum_row([&](std::size_t, std::span<float> block) { return cut(block, 0.0f); });
 }
 
 void Sampler::sum_row(auto&& sum_block) {
@@ -126,6 +163,17 @@ float Sampler::cut_row_to(double mass) {
     between = above[c] - above_high;
   }
 
+  collect_row(low, high);
+  if (candidates_.empty()) return high;  // rounding: what is above is all there is
+  const Candidate last = last_within(mass - above_high);
+  for (const Candidate& candidate : candidates_)
+    if (candidate.weight == last.weight && candidate.id > last.id)
+      weights_[static_cast<std::size_t>(candidate.id)] = 0;
+  return last.weight;
+}
+
+/// The tokens whose weight is in [low, high), as candidates.
+void Sampler::collect_row(float low, float high) {
   candidates_.clear();
   const std::span<const float> weights{weights_};
   for (std::size_t from = 0; from < weights.size(); from += kLanes) {
@@ -135,12 +183,6 @@ float Sampler::cut_row_to(double mass) {
       if (lanes[j] >= low && lanes[j] < high)
         candidates_.push_back({lanes[j], static_cast<TokenId>(from + j)});
   }
-  if (candidates_.empty()) return high;  // rounding: what is above is all there is
-  const Candidate last = last_within(mass - above_high);
-  for (const Candidate& candidate : candidates_)
-    if (candidate.weight == last.weight && candidate.id > last.id)
-      weights_[static_cast<std::size_t>(candidate.id)] = 0;
-  return last.weight;
 }
 
 void Sampler::cut_candidates_to(std::size_t k) {

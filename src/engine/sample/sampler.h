@@ -17,7 +17,9 @@ namespace mlxs::engine {
 /// softmax(logits / temperature), and each filter works on what the one before it left:
 ///   top_k  keeps the k most probable;
 ///   top_p  keeps the fewest most probable whose share of what is left reaches top_p, at least one;
-///   min_p  keeps those at least min_p times as probable as the best.
+///   min_p  keeps those at least min_p times as probable as the best;
+///   XTC    with probability xtc_probability, of the tokens that are now at least xtc_threshold
+///          probable keeps only the least probable one (llama.cpp's rule).
 /// Among equally probable ones the lower id counts as more probable, so filters are exact.
 /// Nothing sorts the row: vectorised passes over thresholds narrow a cut down to few candidates.
 class Sampler {
@@ -38,18 +40,19 @@ class Sampler {
     }
   };
 
-  [[nodiscard]] TokenId sample_top_k(std::span<const float> logits,
-                                     const SamplingParams& params,
-                                     float best,
-                                     float scale,
-                                     double uniform);
-  [[nodiscard]] TokenId sample_row(std::span<const float> logits,
-                                   const SamplingParams& params,
-                                   float best,
-                                   float scale,
-                                   double uniform);
+  void filter_top_k(std::span<const float> logits,
+                    const SamplingParams& params,
+                    float best,
+                    float scale);
+  void filter_row(std::span<const float> logits,
+                  const SamplingParams& params,
+                  float best,
+                  float scale);
   void collect_top_k(std::span<const float> logits, std::size_t k);
+  void collect_row(float low, float high);
   void cut_candidates_to(std::size_t k);
+  void exclude_top_candidates(float threshold);
+  void exclude_top_of_row(float threshold);
   [[nodiscard]] Candidate last_within(double mass);
   [[nodiscard]] float cut_row_to(double mass);
   void sum_row(auto&& sum_block);

@@ -59,6 +59,14 @@ std::map<TokenId, double> filtered(std::span<const float> logits, const Sampling
   return probabilities;
 }
 
+/// Which tokens come in `draws` draws at as many positions.
+std::set<TokenId> seen_in(std::span<const float> logits, const SamplingParams& params, int draws) {
+  std::set<TokenId> seen;
+  for (int position = 0; position < draws; ++position)
+    seen.insert(draw(logits, params, static_cast<std::uint64_t>(position)));
+  return seen;
+}
+
 /// Chi-square of 20 000 draws at as many positions against `filtered`; rare tokens are pooled.
 /// Returns how many standard deviations it is off, roughly.
 double deviation(std::span<const float> logits, const SamplingParams& params) {
@@ -166,6 +174,42 @@ TEST(Sampler, EachFilterFlipsTheResult) {
   for (const SamplingParams& params : {top_k, top_p, min_p, cold, seeded, second})
     EXPECT_NE(draw(logits, params), drawn);
   EXPECT_NE(draw(logits, plain, 1), drawn);
+}
+
+TEST(Sampler, XtcLeavesTheLeastProbableOfThoseAboveItsThreshold) {
+  // Probabilities 0.5, 0.25, 0.125, 0.0625, 0.0625.
+  std::vector<float> logits{8, 4, 2, 1, 1};
+  for (float& logit : logits) logit = std::log(logit);
+  const auto seen = [&](float threshold, SamplingParams params) {
+    params.xtc_probability = 1;
+    params.xtc_threshold = threshold;
+    return seen_in(logits, params, 300);
+  };
+
+  for (const int top_k : {0, 4}) {
+    EXPECT_THAT(seen(0.6f, {.top_k = top_k}), ::testing::Contains(0));  // one above: nothing goes
+    EXPECT_THAT(seen(0.3f, {.top_k = top_k}), ::testing::Contains(0));
+    EXPECT_THAT(seen(0.2f, {.top_k = top_k}), ::testing::Not(::testing::Contains(0)));
+    EXPECT_THAT(seen(0.2f, {.top_k = top_k}), ::testing::Contains(1));
+  }
+  EXPECT_THAT(seen(0.1f, {}), ::testing::ElementsAre(2, 3, 4));
+  EXPECT_THAT(seen(0.0f, {}),
+              ::testing::ElementsAre(4));  // of equals the higher id is less probable
+  EXPECT_THAT(seen(0.1f, {.top_k = 4}), ::testing::ElementsAre(2, 3));
+  // It looks at what the filters before it leave: of two, 0.67 and 0.33.
+  EXPECT_THAT(seen(0.3f, {.top_k = 2}), ::testing::ElementsAre(1));
+  EXPECT_THAT(seen(0.3f, {.top_p = 0.7f}), ::testing::ElementsAre(1));
+}
+
+TEST(Sampler, XtcStrikesWithItsProbability) {
+  const std::vector<float> logits{10, 9.99f, -30};
+  const SamplingParams params{.seed = 3, .xtc_probability = 0.3f, .xtc_threshold = 0.1f};
+  int second = 0;
+  for (std::uint64_t position = 0; position < 4000; ++position)
+    second += draw(logits, params, position) == 1 ? 1 : 0;
+
+  // 0.3 always and 0.7 half of the time; four standard deviations.
+  EXPECT_NEAR(second / 4000.0, 0.648, 0.032);
 }
 
 TEST(Sampler, TopKCountsTiesByLowestId) {

@@ -125,6 +125,15 @@ TokenId Tokenizer::token_id(std::string_view token) const {
   return id;
 }
 
+std::string Tokenizer::token_bytes(TokenId id) const {
+  mlxs_text_string bytes{};
+  mlxs_text_error error{};
+  const bool found = mlxs_text_tokenizer_token_bytes(
+      impl_->handle.get(), static_cast<std::uint32_t>(id), &bytes, &error);
+  MLXS_ASSERT(found);  // It has no way to fail.
+  return rust_text::take(bytes);
+}
+
 const std::string& Tokenizer::digest() const { return impl_->digest; }
 
 }  // namespace mlxs::engine

@@ -51,6 +51,9 @@ class Tokenizer {
   [[nodiscard]] int vocab_size() const;
   /// Id of a token by its exact spelling, -1 if there is none.
   [[nodiscard]] TokenId token_id(std::string_view token) const;
+  /// The bytes that a token stands for apart from its neighbours, perhaps part of a character;
+  /// special tokens as they are spelled. Empty for an id that no token has.
+  [[nodiscard]] std::string token_bytes(TokenId id) const;
   /// Hex SHA-256 of the tokenizer's canonical JSON.
   [[nodiscard]] const std::string& digest() const;
 

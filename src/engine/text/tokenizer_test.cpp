@@ -56,6 +56,15 @@ TEST(Tokenizer, UnusedPlacesAreKnownIdsWithoutText) {
   EXPECT_EQ(tokenizer->token_id("[PAD263]"), -1);
 }
 
+TEST(Tokenizer, KnowsTheBytesOfEachToken) {
+  const auto tokenizer = tiny();
+
+  EXPECT_EQ(tokenizer->token_bytes(260), " hello");
+  EXPECT_EQ(tokenizer->token_bytes(0xE2), "\xE2");
+  EXPECT_EQ(tokenizer->token_bytes(261), "<s>");
+  for (const TokenId id : {263, 264, -1}) EXPECT_EQ(tokenizer->token_bytes(id), "");
+}
+
 TEST(Tokenizer, UnknownIdsAreTheCallersFault) {
   const auto tokenizer = tiny();
 
