@@ -82,6 +82,22 @@ TEST(Answer, AStopStringWithItsLastTokenIsAStopAndNotALength) {
   EXPECT_EQ(events.at(2).text, "");
 }
 
+TEST(Answer, TextOfTheFirstMinTokensIsNoPartOfAStopString) {
+  const auto answer_with = [](int min_tokens) {
+    return Answer{
+        SequenceId{9},
+        5,
+        {.end_tokens = {}, .stop = {"ab"}, .completion_tokens_max = 10, .min_tokens = min_tokens},
+        make_byte_detokenizer()};
+  };
+  Answer ignores = answer_with(1);
+  Answer finds = answer_with(3);
+
+  EXPECT_EQ(feed(ignores, "abb").at(2).finish, std::nullopt);
+  EXPECT_EQ(feed(ignores, "ab").at(1).finish, FinishReason::kStop);
+  EXPECT_EQ(feed(finds, "abxab").at(4).finish, FinishReason::kStop);
+}
+
 TEST(Answer, ACharacterCutByTheLengthIsReplaced) {
   Answer answer = answer_of(2);
 

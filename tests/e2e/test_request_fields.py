@@ -25,8 +25,19 @@ BOTH = [
     ("stream_options", ["x", [], 7]),
     ("frequency_penalty", ["x", -2.1, 2.1]),
     ("presence_penalty", ["x", -2.1, 2.1]),
-    ("logit_bias", ["x", [], 7]),
+    ("logit_bias", ["x", [], 7, {"x": 1}, {"5": 101}, {"1000000": 1}]),
     ("user", [7, []]),
+    ("repetition_penalty", ["x", 0, -1, 101]),
+    ("min_tokens", ["x", -1, 1.5, 3]),
+    ("ignore_eos", ["x", 1]),
+    ("stop_token_ids", ["x", 7, ["x"], [-1], [10**6], [1] * 65]),
+    ("xtc_probability", ["x", -0.1, 1.1]),
+    ("xtc_threshold", ["x", -0.1, 1.1]),
+    ("dry_multiplier", ["x", -1]),
+    ("dry_base", ["x", -1]),
+    ("dry_allowed_length", ["x", -1, 1.5]),
+    ("dry_penalty_last_n", ["x", -2, 1.5]),
+    ("dry_sequence_breakers", ["x", 7, [7], [""]]),
     ("mlxs", ["x", 7, {"seed": "x"}, {"token_ids": 7}]),
 ]
 CHAT_ONLY = [
@@ -65,12 +76,11 @@ COMPLETIONS_ONLY = [
 ]
 # Documented, valid, and not (yet) to be honoured: a clear refusal, never a wrong answer.
 HONOURED_OR_REFUSED = [
-    (CHAT, "n", 2), (CHAT, "logprobs", True), (CHAT, "frequency_penalty", 1.0),
-    (CHAT, "presence_penalty", 1.0), (CHAT, "logit_bias", {"5": -100}),
+    (CHAT, "n", 2), (CHAT, "logprobs", True),
     (CHAT, "response_format", {"type": "json_object"}),
     (CHAT, "modalities", ["text", "audio"]),
     (COMPLETIONS, "n", 2), (COMPLETIONS, "best_of", 2), (COMPLETIONS, "logprobs", 1),
-    (COMPLETIONS, "suffix", "end"), (COMPLETIONS, "frequency_penalty", 1.0),
+    (COMPLETIONS, "suffix", "end"),
 ]
 # Accepted, since they do not change the answer or stand at their default.
 ACCEPTED = [

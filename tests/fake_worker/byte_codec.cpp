@@ -40,10 +40,10 @@ class ByteCodec final : public worker::Codec {
 
   Result<std::string> render_chat(std::string_view messages_json,
                                   std::string_view,
-                                  std::string_view) const override {
+                                  std::string_view arguments_json) const override {
     if (!has_template_)
       return fail(ErrorCode::kInvalidRequest, "The model has no chat template.", "messages");
-    std::string prompt;
+    std::string prompt{arguments_json};
     const json::value messages = json::parse(messages_json);
     for (const json::value& message : messages.get_array()) {
       prompt += message.at("role").as_string();

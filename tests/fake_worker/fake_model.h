@@ -27,7 +27,7 @@ struct ModelKnobs {
 };
 
 /// Real worker and engine over engine::FakeRunner, with a byte-level codec. The chat template
-/// writes "<role>: <content>\n" for each message and "assistant: " at the end.
+/// writes its arguments, "<role>: <content>\n" for each message and "assistant: " at the end.
 [[nodiscard]] worker::ModelLoader model_loader(ModelKnobs knobs);
 
 }  // namespace mlxs::fake
