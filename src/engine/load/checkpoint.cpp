@@ -70,6 +70,31 @@ std::vector<TokenId> token_ids(const boost::json::object& config) {
   return ids;
 }
 
+/// Of a model that sees, what reads: its text part under the names it has alone. Gemma 3 comes so.
+void keep_text_part(Checkpoint& checkpoint) {
+  const auto* text = checkpoint.config.if_contains("text_config");
+  if (text == nullptr || !text->is_object()) return;
+  boost::json::object config = text->get_object();
+  for (const char* key : {"model_type", "quantization", "tie_word_embeddings", "eos_token_id"}) {
+    if (const auto* value = checkpoint.config.if_contains(key)) config[key] = *value;
+  }
+  checkpoint.config = std::move(config);
+  std::map<std::string, TensorView, std::less<>> tensors;
+  for (auto& [name, tensor] : checkpoint.tensors) {
+    constexpr std::pair<std::string_view, std::string_view> kPrefixes[] = {
+        {"language_model.", ""},
+        {"model.language_model.", "model."},
+        {"lm_head.", "lm_head."},
+    };
+    for (const auto& [from, to] : kPrefixes) {
+      if (!name.starts_with(from)) continue;
+      tensors.emplace(std::string(to) + name.substr(from.size()), std::move(tensor));
+      break;
+    }
+  }
+  checkpoint.tensors = std::move(tensors);
+}
+
 /// Adds one shard's tensors and its part of the digest's text.
 Result<void> add_shard(const std::filesystem::path& path,
                        Checkpoint& checkpoint,
@@ -133,6 +158,7 @@ Result<Checkpoint> open_folder_checkpoint(const std::filesystem::path& folder) {
     MLXS_TRY(add_shard(folder / name, checkpoint, digest_text));
   }
   checkpoint.digest = to_hex(sha256(digest_text));
+  keep_text_part(checkpoint);
   return checkpoint;
 }
 

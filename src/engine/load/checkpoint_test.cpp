@@ -2,6 +2,7 @@
 
 #include "engine/testing/gguf_writer.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -121,6 +122,36 @@ TEST_F(Checkpoints, EndTokensPreferTheGenerationConfig) {
   EXPECT_THAT(open_checkpoint(folder_)->end_tokens, ElementsAre(3));
   write("generation_config.json", R"({"eos_token_id":[4,5],"top_p":0.8})");
   EXPECT_THAT(open_checkpoint(folder_)->end_tokens, ElementsAre(4, 5));
+}
+
+// Gemma 3 as Hugging Face has it, old and new, with a vision tower beside the text part.
+TEST_F(Checkpoints, TextPartOfAModelThatSeesStandsAlone) {
+  const auto entry = [](const char* name, int at) {
+    return fmt::format(
+        R"("{}":{{"dtype":"F32","shape":[1],"data_offsets":[{},{}]}})", name, at, at + 4);
+  };
+  const std::string json = fmt::format("{{{},{},{},{}}}",
+                                       entry("language_model.model.norm.weight", 0),
+                                       entry("model.language_model.embed_tokens.weight", 4),
+                                       entry("vision_tower.patch.weight", 8),
+                                       entry("multi_modal_projector.weight", 12));
+  std::string header(8, '\0');
+  header[0] = static_cast<char>(json.size() & 0xff);
+  header[1] = static_cast<char>(json.size() >> 8);
+  write("model.safetensors", header + json + std::string(16, '\0'));
+  write("config.json",
+        R"({"model_type":"gemma3","eos_token_id":[1,106],"vision_config":{},)"
+        R"("text_config":{"hidden_size":1152,"model_type":"gemma3_text"}})");
+
+  const auto checkpoint = open_checkpoint(folder_);
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message;
+
+  EXPECT_EQ(checkpoint->config.at("hidden_size"), 1152);
+  EXPECT_EQ(checkpoint->config.at("model_type"), "gemma3");
+  EXPECT_THAT(checkpoint->end_tokens, ElementsAre(1, 106));
+  EXPECT_EQ(checkpoint->tensors.size(), 2u);
+  EXPECT_TRUE(checkpoint->tensors.contains("model.norm.weight"));
+  EXPECT_TRUE(checkpoint->tensors.contains("model.embed_tokens.weight"));
 }
 
 TEST_F(Checkpoints, EmptyAndDirectoryLikeFilesAreErrors) {

@@ -25,6 +25,7 @@ std::optional<TensorType> dtype(std::string_view name) {
   if (name == "F16") return TensorType::kF16;
   if (name == "BF16") return TensorType::kBF16;
   if (name == "U32") return TensorType::kU32;
+  if (name == "U8") return TensorType::kU8;
   return std::nullopt;
 }
 
@@ -80,7 +81,7 @@ Result<TensorView> read_tensor(std::string_view name,
   if (!type) {
     return fail(ErrorCode::kInvalidRequest,
                 fmt::format("[safetensors] {}: tensor '{}' has dtype {}, which is not supported "
-                            "(F32, F16, BF16 and U32 are)",
+                            "(F32, F16, BF16, U32 and U8 are)",
                             file,
                             name,
                             std::string_view(type_name->get_string())));

@@ -23,6 +23,7 @@ constexpr TypeRow kTypes[] = {
     {TensorType::kF16, "F16", 1, 2},
     {TensorType::kBF16, "BF16", 1, 2},
     {TensorType::kU32, "U32", 1, 4},
+    {TensorType::kU8, "U8", 1, 1},
     {TensorType::kQ4_0, "Q4_0", kQuantBlock, 2 + 16},
     {TensorType::kQ4_1, "Q4_1", kQuantBlock, 4 + 16},
     {TensorType::kQ8_0, "Q8_0", kQuantBlock, 2 + 32},
@@ -82,6 +83,8 @@ void widen_block(TensorType type, const std::byte* block, float* out) {
 std::string_view tensor_type_name(TensorType type) { return type_row(type).name; }
 
 bool is_block_quantised(TensorType type) { return type_row(type).elements > 1; }
+
+bool has_values(TensorType type) { return type != TensorType::kU32 && type != TensorType::kU8; }
 
 std::int64_t row_bytes(TensorType type, std::int64_t columns) {
   const TypeRow& row = type_row(type);
@@ -144,6 +147,7 @@ void widen(TensorType type, std::span<const std::byte> bytes, std::int64_t count
       }
       return;
     case TensorType::kU32:
+    case TensorType::kU8:
       MLXS_ASSERT(false && "packed words have no value of their own");
       return;
     default: {

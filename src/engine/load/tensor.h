@@ -12,13 +12,16 @@ namespace mlxs::engine {
 
 /// How a tensor's elements are stored in a file. The Q types are GGUF's blocks of 32 elements:
 /// kQ4_0 is d·(q-8), kQ4_1 is d·q+m, kQ8_0 is d·q, with d and m in float16.
-enum class TensorType { kF32, kF16, kBF16, kU32, kQ4_0, kQ4_1, kQ8_0 };
+enum class TensorType { kF32, kF16, kBF16, kU32, kU8, kQ4_0, kQ4_1, kQ8_0 };
 
 inline constexpr int kQuantBlock = 32;  ///< Elements in a block of the Q types.
 
 /// `type` as files spell it ("F32", "Q4_1", ...).
 [[nodiscard]] std::string_view tensor_type_name(TensorType type);
 [[nodiscard]] bool is_block_quantised(TensorType type);
+/// Whether elements mean something by themselves. Packed words (kU32) and the scales of small
+/// floats (kU8) don't.
+[[nodiscard]] bool has_values(TensorType type);
 /// Bytes of a row of `columns` elements; `columns` is a multiple of kQuantBlock for the Q types.
 [[nodiscard]] std::int64_t row_bytes(TensorType type, std::int64_t columns);
 
@@ -32,6 +35,8 @@ struct TensorView {
   /// GGUF stores llama's query and key rows of each head interleaved for its kind of rope. Where
   /// not 0: the number of heads whose rows have to be put back into Hugging Face order.
   int interleaved_heads = 0;
+  /// A norm's weight that is stored with 1 added, as GGUF has gemma's.
+  bool one_added = false;
 
   [[nodiscard]] std::int64_t elements() const;
   /// Rows of the innermost axis; a scalar has one.
@@ -47,7 +52,7 @@ struct TensorView {
 [[nodiscard]] std::string shape_text(std::span<const std::int64_t> shape);
 
 /// Widens `count` stored elements (a multiple of kQuantBlock for the Q types) to float32; exact for
-/// the float types, else the arithmetic of the block in float32. Not for kU32.
+/// the float types, else the arithmetic of the block in float32. Only where `has_values`.
 void widen(TensorType type, std::span<const std::byte> bytes, std::int64_t count, float* out);
 
 /// The scale of a block of a Q type; `offset` becomes what is added to scale·q when q counts from 0

@@ -36,6 +36,8 @@ mx::Dtype mlx_dtype(TensorType type) {
       return mx::bfloat16;
     case TensorType::kU32:
       return mx::uint32;
+    case TensorType::kU8:
+      return mx::uint8;
     default:
       return mx::float32;
   }
@@ -102,8 +104,7 @@ const TensorView* WeightReader::find(const std::string& name) {
   return &found->second;
 }
 
-const TensorView* WeightReader::find(const std::string& name,
-                                     std::initializer_list<std::int64_t> shape) {
+const TensorView* WeightReader::find(const std::string& name, std::span<const std::int64_t> shape) {
   const TensorView* tensor = find(name);
   if (tensor == nullptr) return nullptr;
   if (!std::ranges::equal(tensor->shape, shape)) {
@@ -111,14 +112,14 @@ const TensorView* WeightReader::find(const std::string& name,
                        tensor->file,
                        tensor->name,
                        shape_text(tensor->shape),
-                       shape_text({shape.begin(), shape.size()})));
+                       shape_text(shape)));
     return nullptr;
   }
   return tensor;
 }
 
 mx::array WeightReader::dense(const TensorView& tensor, mx::Dtype dtype) {
-  if (tensor.type == TensorType::kU32) {
+  if (!has_values(tensor.type)) {
     reject(fmt::format("{}: tensor '{}' is packed but has no scales", tensor.file, tensor.name));
     return empty();
   }
@@ -130,7 +131,7 @@ mx::array WeightReader::dense(const TensorView& tensor, mx::Dtype dtype) {
 }
 
 mx::array WeightReader::vector(const std::string& name, int size) {
-  const TensorView* tensor = find(name, {size});
+  const TensorView* tensor = find(name, std::array<std::int64_t, 1>{size});
   if (tensor == nullptr) return empty();
   mx::array out = dense(*tensor, policy_.dtype);
   bytes_ += out.nbytes();
@@ -138,69 +139,100 @@ mx::array WeightReader::vector(const std::string& name, int size) {
 }
 
 mx::array WeightReader::vector_float32(const std::string& name, int size) {
-  const TensorView* tensor = find(name, {size});
+  const TensorView* tensor = find(name, std::array<std::int64_t, 1>{size});
   if (tensor == nullptr) return empty();
   mx::array out = dense(*tensor, mx::float32);
   bytes_ += out.nbytes();
   return out;
 }
 
-Weight WeightReader::affine_part(const Part& part, int columns, const TensorView& packed) {
-  const TensorView* scales = find(part.name + ".scales");
-  const TensorView* biases = find(part.name + ".biases");
-  if (scales == nullptr || biases == nullptr) return {empty()};
+mx::array WeightReader::vector_plus_one(const std::string& name, int size) {
+  mx::array out = vector_float32(name, size);
+  if (error_) return empty();
+  if (!checkpoint_.tensors.find(name)->second.one_added) out = mx::add(out, mx::array(1.0f));
+  return evaluated(mx::astype(out, policy_.dtype));
+}
+
+namespace {
+
+/// MLX's name of a form with scales of eight bits; each allows one pair of bits and group size.
+std::string_view float_mode(std::int64_t bits, std::int64_t group_size) {
+  if (bits == 4 && group_size == 32) return "mxfp4";
+  if (bits == 4 && group_size == 16) return "nvfp4";
+  if (bits == 8 && group_size == 32) return "mxfp8";
+  return "";
+}
+
+bool affine_bits_known(std::int64_t bits) { return (bits >= 1 && bits <= 6) || bits == 8; }
+
+}  // namespace
+
+Weight WeightReader::read_packed(const std::string& name,
+                                 const std::vector<std::int64_t>& leading,
+                                 int columns) {
+  const TensorView* packed = find(name + ".weight");
+  const TensorView* scales = find(name + ".scales");
+  if (packed == nullptr || scales == nullptr) return {empty()};
   // Bits and group size follow from the shapes, so per-layer overrides need no configuration.
-  const auto bits = packed.columns() * 32 / std::max(columns, 1);
+  const auto bits = packed->columns() * 32 / columns;
   const auto group_size = columns / std::max<std::int64_t>(scales->columns(), 1);
-  const std::int64_t rows = part.rows;
-  const bool right =
-      packed.type == TensorType::kU32 && (bits == 4 || bits == 8) &&
-      (group_size == 32 || group_size == 64 || group_size == 128) &&
-      std::ranges::equal(packed.shape, std::initializer_list{rows, columns * bits / 32}) &&
-      std::ranges::equal(scales->shape, std::initializer_list{rows, columns / group_size}) &&
-      std::ranges::equal(biases->shape, scales->shape) && columns % group_size == 0 &&
-      scales->type != TensorType::kU32 && biases->type != TensorType::kU32;
+  const auto shape = [&](std::int64_t last) {
+    std::vector<std::int64_t> whole = leading;
+    whole.push_back(last);
+    return whole;
+  };
+  bool right = packed->type == TensorType::kU32 && group_size > 0 && columns % group_size == 0 &&
+               packed->shape == shape(columns * bits / 32) &&
+               scales->shape == shape(columns / group_size);
+  Weight weight{empty()};
+  const TensorView* biases = nullptr;
+  if (scales->type == TensorType::kU8) {
+    weight.mode = float_mode(bits, group_size);
+    right = right && !weight.mode.empty();
+  } else {
+    biases = find(name + ".biases");
+    if (biases == nullptr) return {empty()};
+    right = right && affine_bits_known(bits) &&
+            (group_size == 32 || group_size == 64 || group_size == 128) &&
+            biases->shape == scales->shape && has_values(scales->type) && has_values(biases->type);
+  }
   if (!right) {
     reject(
-        fmt::format("{}: tensors '{}.weight', '.scales' and '.biases' have shapes {}, {} and {}, "
-                    "expected [{}, {}] in affine groups of 32, 64 or 128 with 4 or 8 bits",
-                    packed.file,
-                    part.name,
-                    shape_text(packed.shape),
+        fmt::format("{}: tensors '{}.weight' and '.scales' have types {} and {} and shapes {} and "
+                    "{}, expected {} in affine groups of 32, 64 or 128 with 1 to 6 or 8 bits and "
+                    "biases alike, or mxfp4, nvfp4 or mxfp8",
+                    packed->file,
+                    name,
+                    tensor_type_name(packed->type),
+                    tensor_type_name(scales->type),
+                    shape_text(packed->shape),
                     shape_text(scales->shape),
-                    shape_text(biases->shape),
-                    rows,
-                    columns));
+                    shape_text(shape(columns))));
     return {empty()};
   }
-  advance(packed);
-  Weight weight{.data = stored(packed),
-                .scales = dense(*scales, policy_.dtype),
-                .biases = dense(*biases, policy_.dtype),
-                .group_size = static_cast<int>(group_size),
-                .bits = static_cast<int>(bits)};
+  advance(*packed);
+  weight.data = stored(*packed);
+  weight.scales = biases == nullptr ? stored(*scales) : dense(*scales, policy_.dtype);
+  if (biases != nullptr) weight.biases = dense(*biases, policy_.dtype);
+  weight.group_size = static_cast<int>(group_size);
+  weight.bits = static_cast<int>(bits);
   return weight;
 }
 
-Weight WeightReader::part_matrix(const Part& part, int columns) {
-  const std::string name = part.name + ".weight";
-  if (contains(part.name + ".scales")) {
-    const TensorView* packed = find(name);
-    return packed == nullptr ? Weight{empty()} : affine_part(part, columns, *packed);
-  }
-  const TensorView* tensor = find(name, {part.rows, columns});
-  if (tensor == nullptr) return {empty()};
-  if (!policy_.keep_quantised || !is_block_quantised(tensor->type)) {
-    return {dense(*tensor, policy_.dtype)};
-  }
-  advance(*tensor);
-  const int bits = affine_bits(tensor->type);
-  Weight weight{.data = uninitialised({part.rows, columns * bits / 32}, mx::uint32),
-                .scales = uninitialised({part.rows, columns / kQuantBlock}, mx::float32),
-                .biases = uninitialised({part.rows, columns / kQuantBlock}, mx::float32),
+Weight WeightReader::read_blocks(const TensorView& tensor) {
+  advance(tensor);
+  const int bits = affine_bits(tensor.type);
+  mx::Shape shape = mlx_shape(tensor.shape);
+  const int columns = shape.back();
+  shape.back() = columns * bits / 32;
+  mx::Shape groups = shape;
+  groups.back() = columns / kQuantBlock;
+  Weight weight{.data = uninitialised(shape, mx::uint32),
+                .scales = uninitialised(groups, mx::float32),
+                .biases = uninitialised(groups, mx::float32),
                 .group_size = kQuantBlock,
                 .bits = bits};
-  to_affine(*tensor,
+  to_affine(tensor,
             weight.data.data<std::uint32_t>(),
             weight.scales->data<float>(),
             weight.biases->data<float>());
@@ -209,51 +241,114 @@ Weight WeightReader::part_matrix(const Part& part, int columns) {
   return weight;
 }
 
-namespace {
-
-Weight widened(const Weight& weight) {
-  if (!weight.quantised()) return weight;
-  return {evaluated(
-      mx::dequantize(weight.data, *weight.scales, weight.biases, weight.group_size, weight.bits))};
+Weight WeightReader::read(const std::string& name,
+                          const std::vector<std::int64_t>& leading,
+                          int columns) {
+  if (contains(name + ".scales")) {
+    const Weight weight = read_packed(name, leading, columns);
+    return policy_.keep_quantised || error_ ? weight : widened(weight);
+  }
+  std::vector<std::int64_t> shape = leading;
+  shape.push_back(columns);
+  const TensorView* tensor = find(name + ".weight", shape);
+  if (tensor == nullptr) return {empty()};
+  if (policy_.keep_quantised && is_block_quantised(tensor->type)) return read_blocks(*tensor);
+  return {dense(*tensor, policy_.dtype)};
 }
 
-mx::array below(const std::vector<Weight>& parts, const auto& member) {
-  std::vector<mx::array> arrays;
-  for (const Weight& part : parts) arrays.push_back(member(part));
-  return evaluated(mx::concatenate(std::move(arrays), 0));
+Weight WeightReader::widened(const Weight& weight) const {
+  return {evaluated(mx::dequantize(weight.data,
+                                   *weight.scales,
+                                   weight.biases,
+                                   weight.group_size,
+                                   weight.bits,
+                                   weight.mode,
+                                   std::nullopt,
+                                   policy_.dtype))};
+}
+
+namespace {
+
+/// Weights of one form, joined along `axis`.
+Weight concatenated(std::span<const Weight> parts, int axis) {
+  if (parts.size() == 1) return parts.front();
+  const auto along = [&](const auto& member) {
+    std::vector<mx::array> arrays;
+    for (const Weight& part : parts) arrays.push_back(member(part));
+    return evaluated(mx::concatenate(std::move(arrays), axis));
+  };
+  Weight whole = parts.front();
+  whole.data = along([](const Weight& part) { return part.data; });
+  if (whole.scales) whole.scales = along([](const Weight& part) { return *part.scales; });
+  if (whole.biases) whole.biases = along([](const Weight& part) { return *part.biases; });
+  return whole;
+}
+
+/// One expert's matrix as a stack of one.
+Weight stack_of_one(Weight weight) {
+  const auto lift = [](mx::array& array) { array = evaluated(mx::expand_dims(array, 0)); };
+  lift(weight.data);
+  if (weight.scales) lift(*weight.scales);
+  if (weight.biases) lift(*weight.biases);
+  return weight;
 }
 
 }  // namespace
 
-Weight WeightReader::matrix(const std::vector<Part>& parts, int columns) {
+std::vector<Weight> WeightReader::joined(std::vector<Weight> parts, int axis) {
+  std::vector<Weight> result;
+  for (std::size_t first = 0; first < parts.size() && !error_;) {
+    std::size_t last = first + 1;
+    while (last < parts.size() && parts[last].same_form(parts[first])) ++last;
+    result.push_back(concatenated(std::span(parts).subspan(first, last - first), axis));
+    bytes_ += result.back().bytes();
+    first = last;
+  }
+  if (error_) return {{empty()}};
+  return result;
+}
+
+Weight WeightReader::matrix(const Part& part, int columns) {
+  return matrices({part}, columns).front();
+}
+
+std::vector<Weight> WeightReader::matrices(const std::vector<Part>& parts, int columns) {
+  std::vector<Weight> loaded;
+  for (const Part& part : parts) loaded.push_back(read(part.name, {part.rows}, columns));
+  return joined(std::move(loaded), 0);
+}
+
+std::vector<Weight> WeightReader::experts(const std::string& prefix,
+                                          const std::vector<Part>& parts,
+                                          int count,
+                                          int columns) {
   std::vector<Weight> loaded;
   for (const Part& part : parts) {
-    loaded.push_back(part_matrix(part, columns));
-    if (error_) return {empty()};
-  }
-  const Weight& first = loaded.front();
-  const bool alike = std::ranges::all_of(loaded, [&](const Weight& weight) {
-    return weight.bits == first.bits && weight.group_size == first.group_size;
-  });
-  if (!policy_.keep_quantised || !alike) {
-    for (Weight& weight : loaded) weight = widened(weight);
-  }
-  Weight whole = loaded.front();
-  if (loaded.size() > 1) {
-    whole.data = below(loaded, [](const Weight& part) { return part.data; });
-    if (whole.quantised()) {
-      whole.scales = below(loaded, [](const Weight& part) { return *part.scales; });
-      whole.biases = below(loaded, [](const Weight& part) { return *part.biases; });
+    const std::string stacked = prefix + "switch_mlp." + part.name;
+    if (contains(stacked + ".weight")) {
+      loaded.push_back(read(stacked, {count, part.rows}, columns));
+      continue;
     }
+    std::vector<Weight> single;
+    for (int i = 0; i < count && !error_; ++i) {
+      const std::string name = fmt::format("{}experts.{}.{}", prefix, i, part.name);
+      single.push_back(stack_of_one(read(name, {part.rows}, columns)));
+      if (!single.back().same_form(single.front())) {
+        reject(fmt::format("{}: '{}.weight' is of another form than the experts before it",
+                           checkpoint_.config_file,
+                           name));
+      }
+    }
+    if (error_) break;
+    loaded.push_back(concatenated(single, 0));
   }
-  bytes_ += whole.bytes();
-  return whole;
+  return joined(std::move(loaded), 1);
 }
 
 mx::array WeightReader::bias(const std::vector<Part>& parts) {
   std::vector<mx::array> arrays;
   for (const Part& part : parts) {
-    const TensorView* tensor = find(part.name + ".bias", {part.rows});
+    const TensorView* tensor = find(part.name + ".bias", std::array<std::int64_t, 1>{part.rows});
     if (tensor == nullptr) return empty();
     arrays.push_back(dense(*tensor, policy_.dtype));
   }

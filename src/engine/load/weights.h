@@ -9,9 +9,9 @@
 
 #include <cstdint>
 #include <functional>
-#include <initializer_list>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -39,8 +39,13 @@ class WeightReader {
   [[nodiscard]] bool failed() const { return error_.has_value(); }
   /// Takes a tensor that is not needed as asked for.
   void ignore(std::string name) { used_.insert(std::move(name)); }
+  /// What the policy asks activations to be.
+  [[nodiscard]] mlx::core::Dtype dtype() const { return policy_.dtype; }
   /// A tensor [size] of the policy's dtype.
   [[nodiscard]] mlx::core::array vector(const std::string& name, int size);
+  /// As `vector` plus 1, which is what a norm that multiplies by 1 + weight uses. A file that holds
+  /// the sum already (`TensorView::one_added`) is left as it is.
+  [[nodiscard]] mlx::core::array vector_plus_one(const std::string& name, int size);
   /// As `vector`, in float32 whatever the policy says.
   [[nodiscard]] mlx::core::array vector_float32(const std::string& name, int size);
 
@@ -48,8 +53,19 @@ class WeightReader {
     std::string name;  ///< Without ".weight" or ".bias".
     int rows = 0;
   };
-  /// The parts' ".weight" matrices below each other: [sum of rows, columns].
-  [[nodiscard]] Weight matrix(const std::vector<Part>& parts, int columns);
+  /// A matrix [rows, columns] ("name.weight", and what belongs to its quantised form).
+  [[nodiscard]] Weight matrix(const Part& part, int columns);
+  /// The parts below each other. Neighbours of one form become one matrix, so that there is one
+  /// unless a checkpoint mixes forms among them.
+  [[nodiscard]] std::vector<Weight> matrices(const std::vector<Part>& parts, int columns);
+  /// As `matrices` for each of `count` experts: [count, sum of rows, columns]. Read from tensors
+  /// stacked by expert (`prefix` + "switch_mlp." + name, as mlx-lm writes them) or from one for
+  /// each
+  /// (`prefix` + "experts.3." + name, as Hugging Face does).
+  [[nodiscard]] std::vector<Weight> experts(const std::string& prefix,
+                                            const std::vector<Part>& parts,
+                                            int count,
+                                            int columns);
   /// The parts' ".bias" vectors behind each other.
   [[nodiscard]] mlx::core::array bias(const std::vector<Part>& parts);
 
@@ -60,10 +76,16 @@ class WeightReader {
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 
  private:
-  const TensorView* find(const std::string& name, std::initializer_list<std::int64_t> shape);
   const TensorView* find(const std::string& name);
-  Weight part_matrix(const Part& part, int columns);
-  Weight affine_part(const Part& part, int columns, const TensorView& packed);
+  const TensorView* find(const std::string& name, std::span<const std::int64_t> shape);
+  std::vector<Weight> joined(std::vector<Weight> parts, int axis);
+  /// "name.weight" of [leading..., columns].
+  Weight read(const std::string& name, const std::vector<std::int64_t>& leading, int columns);
+  Weight read_packed(const std::string& name,
+                     const std::vector<std::int64_t>& leading,
+                     int columns);
+  Weight read_blocks(const TensorView& tensor);
+  Weight widened(const Weight& weight) const;
   mlx::core::array dense(const TensorView& tensor, mlx::core::Dtype dtype);
   void reject(std::string message);
   void advance(const TensorView& tensor);

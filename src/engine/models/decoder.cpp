@@ -7,11 +7,30 @@
 #include <mlx/ops.h>
 
 #include <cstddef>
+#include <string>
 #include <utility>
+#include <variant>
 
 namespace mlxs::engine {
 
 namespace mx = mlx::core;
+
+namespace {
+
+mx::array norm(const DecoderSpec& decoder, const std::string& name, WeightReader& weights) {
+  return read_norm(decoder, name + ".weight", decoder.hidden_size, weights);
+}
+
+/// x + y. Gemma's sums leave float16's range, where Apple's and Google's code both hold them at its
+/// ends.
+mx::array residual(const mx::array& x, const mx::array& y) {
+  if (x.dtype() != mx::float16) return mx::add(x, y);
+  const mx::array bound(65504.0f);
+  const mx::array sum = mx::add(mx::astype(x, mx::float32), mx::astype(y, mx::float32));
+  return mx::astype(mx::clip(sum, mx::negative(bound), bound), mx::float16);
+}
+
+}  // namespace
 
 DecoderLayer::DecoderLayer(const DecoderSpec& decoder,
                            const LayerSpec& spec,
@@ -20,16 +39,32 @@ DecoderLayer::DecoderLayer(const DecoderSpec& decoder,
                            WeightReader& weights)
     : eps_(decoder.rms_norm_eps),
       attention_(decoder, spec.attention, rope, prefix + "self_attn.", weights),
-      feed_forward_(spec.feed_forward, decoder.hidden_size, prefix + "mlp.", weights),
-      attention_norm_(weights.vector(prefix + "input_layernorm.weight", decoder.hidden_size)),
-      feed_forward_norm_(
-          weights.vector(prefix + "post_attention_layernorm.weight", decoder.hidden_size)) {}
+      feed_forward_(
+          make_feed_forward(spec.feed_forward, decoder.hidden_size, prefix + "mlp.", weights)),
+      attention_norm_(norm(decoder, prefix + "input_layernorm", weights)),
+      feed_forward_norm_(norm(
+          decoder,
+          prefix + (spec.output_norms ? "pre_feedforward_layernorm" : "post_attention_layernorm"),
+          weights)) {
+  if (!spec.output_norms) return;
+  attention_output_norm_ = norm(decoder, prefix + "post_attention_layernorm", weights);
+  feed_forward_output_norm_ = norm(decoder, prefix + "post_feedforward_layernorm", weights);
+}
 
 mx::array DecoderLayer::operator()(const mx::array& x,
                                    const StepArrays& step,
                                    KvLayer& pool) const {
-  const mx::array h = mx::add(x, attention_(rms_norm(x, attention_norm_, eps_), step, pool));
-  return mx::add(h, feed_forward_(rms_norm(h, feed_forward_norm_, eps_)));
+  const auto feed_forward = [this](const mx::array& input) {
+    return std::visit([&](const auto& block) { return block(input); }, feed_forward_);
+  };
+  const mx::array attended = attention_(rms_norm(x, attention_norm_, eps_), step, pool);
+  if (!attention_output_norm_) {
+    const mx::array h = mx::add(x, attended);
+    return mx::add(h, feed_forward(rms_norm(h, feed_forward_norm_, eps_)));
+  }
+  const mx::array h = residual(x, rms_norm(attended, *attention_output_norm_, eps_));
+  const mx::array out = feed_forward(rms_norm(h, feed_forward_norm_, eps_));
+  return residual(h, rms_norm(out, *feed_forward_output_norm_, eps_));
 }
 
 Decoder::Decoder(DecoderSpec spec, WeightReader& weights)
@@ -38,9 +73,12 @@ Decoder::Decoder(DecoderSpec spec, WeightReader& weights)
              .kv_heads = spec_.kv_heads,
              .head_dim = spec_.head_dim,
              .vocab_size = spec_.vocab_size,
-             .context_tokens_max = spec_.context_tokens_max},
-      embedding_(weights.matrix({{"model.embed_tokens", spec_.vocab_size}}, spec_.hidden_size)),
-      norm_(weights.vector("model.norm.weight", spec_.hidden_size)) {
+             .context_tokens_max = spec_.context_tokens_max,
+             .windows = {}},
+      dtype_(weights.dtype()),
+      embedding_(weights.matrix({"model.embed_tokens", spec_.vocab_size}, spec_.hidden_size)),
+      norm_(norm(spec_, "model.norm", weights)) {
+  for (const LayerSpec& layer : spec_.layers) shape_.windows.push_back(layer.attention.window);
   for (const RopeArgs& rope : spec_.ropes) {
     ropes_.push_back(make_rope(rope, spec_.head_dim, weights));
   }
@@ -52,15 +90,19 @@ Decoder::Decoder(DecoderSpec spec, WeightReader& weights)
   if (spec_.tied) {
     weights.ignore("lm_head.weight");  // Some exporters write the shared matrix twice.
   } else {
-    head_ = weights.matrix({{"lm_head", spec_.vocab_size}}, spec_.hidden_size);
+    head_ = weights.matrix({"lm_head", spec_.vocab_size}, spec_.hidden_size);
   }
 }
 
 mx::array Decoder::forward(const StepArrays& step, std::vector<KvLayer>& pool) const {
-  mx::array x = embedding(step.tokens, embedding_);
+  mx::array x = embedding(step.tokens, embedding_, dtype_);
+  if (spec_.embedding_scale != 1) x = mx::multiply(x, mx::array(spec_.embedding_scale, dtype_));
   for (std::size_t i = 0; i < layers_.size(); ++i) x = layers_[i](x, step, pool[i]);
   x = rms_norm(mx::take(x, step.logits_at, 0), norm_, spec_.rms_norm_eps);
-  return mx::astype(linear(x, head_ ? *head_ : embedding_), mx::float32);
+  const mx::array logits = mx::astype(linear(x, head_ ? *head_ : embedding_), mx::float32);
+  if (spec_.logit_softcap == 0) return logits;
+  const mx::array cap(spec_.logit_softcap);
+  return mx::multiply(mx::tanh(mx::divide(logits, cap)), cap);
 }
 
 Result<std::unique_ptr<Model>> make_decoder(const ConfigReader& config,

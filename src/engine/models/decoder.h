@@ -16,7 +16,8 @@
 
 namespace mlxs::engine {
 
-/// One layer: attention and feed-forward block, each behind a norm and beside a residual.
+/// One layer: attention and feed-forward block, each behind a norm and beside a residual; with
+/// `output_norms` between two norms.
 class DecoderLayer {
  public:
   DecoderLayer(const DecoderSpec& decoder,
@@ -35,6 +36,8 @@ class DecoderLayer {
   FeedForward feed_forward_;
   mlx::core::array attention_norm_;
   mlx::core::array feed_forward_norm_;
+  std::optional<mlx::core::array> attention_output_norm_;
+  std::optional<mlx::core::array> feed_forward_output_norm_;
 };
 
 /// The decoder-only transformer that all our families are, after its description.
@@ -48,7 +51,8 @@ class Decoder : public Model {
 
  private:
   const DecoderSpec spec_;  // Layers hold references into it, and into ropes_.
-  const ModelShape shape_;
+  ModelShape shape_;
+  mlx::core::Dtype dtype_;
   std::vector<Rope> ropes_;
   Weight embedding_;
   mlx::core::array norm_;

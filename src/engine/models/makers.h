@@ -13,5 +13,11 @@ namespace mlxs::engine {
                                                         WeightReader& weights);
 [[nodiscard]] Result<std::unique_ptr<Model>> make_qwen3(const Checkpoint& checkpoint,
                                                         WeightReader& weights);
+[[nodiscard]] Result<std::unique_ptr<Model>> make_gemma2(const Checkpoint& checkpoint,
+                                                         WeightReader& weights);
+[[nodiscard]] Result<std::unique_ptr<Model>> make_gemma3(const Checkpoint& checkpoint,
+                                                         WeightReader& weights);
+[[nodiscard]] Result<std::unique_ptr<Model>> make_qwen3_moe(const Checkpoint& checkpoint,
+                                                            WeightReader& weights);
 
 }  // namespace mlxs::engine

@@ -30,6 +30,7 @@ struct ModelShape {
   int head_dim = 0;
   int vocab_size = 0;
   int context_tokens_max = 0;
+  std::vector<int> windows;  ///< By layer: positions a query sees, itself included; 0: all.
 };
 
 /// The layers of one architecture with their weights. Engine thread only.
@@ -43,6 +44,9 @@ class Model {
   [[nodiscard]] virtual mlx::core::array forward(const StepArrays& step,
                                                  std::vector<KvLayer>& pool) const = 0;
 };
+
+/// Every `model_type` that `make_model` knows, in alphabetical order.
+[[nodiscard]] std::vector<std::string_view> supported_model_types();
 
 /// Builds the model that `checkpoint`'s `model_type` names. kInvalidRequest when there is no such
 /// architecture; kCorruptFile for wrong configuration keys. Tensors load through `weights`, whose

@@ -9,7 +9,7 @@ namespace mlxs::engine {
 
 Result<std::unique_ptr<Model>> make_qwen3(const Checkpoint& checkpoint, WeightReader& weights) {
   ConfigReader config(checkpoint.config, checkpoint.config_file);
-  DecoderSpec spec = read_decoder_spec(checkpoint, config, 32768);
+  DecoderSpec spec = read_decoder_spec(checkpoint, config, {.context_tokens_max = 32768});
   reject_windows(checkpoint, config);
   for (LayerSpec& layer : spec.layers) layer.attention.head_norms = true;
   return make_decoder(config, std::move(spec), weights);

@@ -8,9 +8,9 @@ namespace mlxs::engine {
 
 namespace mx = mlx::core;
 
-RopeArgs read_rope_args(ConfigReader& config, const std::string& file) {
+RopeArgs read_rope_args(ConfigReader& config, const std::string& file, double theta_default) {
   RopeArgs args;
-  args.theta = config.number("rope_theta", args.theta);
+  args.theta = config.number("rope_theta", theta_default);
   args.neighbours = config.boolean("rope_traditional", false);
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     const auto* scaling = config.object(key);

@@ -21,7 +21,9 @@ struct RopeArgs {
   YarnScaling yarn;
 };
 /// Kinds that we don't have are rejected on `config`.
-[[nodiscard]] RopeArgs read_rope_args(ConfigReader& config, const std::string& file);
+[[nodiscard]] RopeArgs read_rope_args(ConfigReader& config,
+                                      const std::string& file,
+                                      double theta_default);
 /// The same from an object under `key` of `config`; `args` holds what is absent there.
 [[nodiscard]] RopeArgs read_rope_scaling(ConfigReader& config,
                                          const std::string& key,

@@ -27,14 +27,14 @@ SelfAttention::SelfAttention(const DecoderSpec& decoder,
     : decoder_(decoder),
       spec_(spec),
       rope_(rope),
-      qkv_(weights.matrix(inputs(prefix), decoder.hidden_size)),
-      output_(weights.matrix({{prefix + "o_proj", decoder.hidden_size}},
+      qkv_(weights.matrices(inputs(prefix), decoder.hidden_size)),
+      output_(weights.matrix({prefix + "o_proj", decoder.hidden_size},
                              decoder.heads * decoder.head_dim)) {
   if (spec.input_bias) qkv_bias_ = weights.bias(inputs(prefix));
   if (spec.output_bias) output_bias_ = weights.bias({{prefix + "o_proj", decoder.hidden_size}});
   if (!spec.head_norms) return;
-  query_norm_ = weights.vector(prefix + "q_norm.weight", decoder.head_dim);
-  key_norm_ = weights.vector(prefix + "k_norm.weight", decoder.head_dim);
+  query_norm_ = read_norm(decoder, prefix + "q_norm.weight", decoder.head_dim, weights);
+  key_norm_ = read_norm(decoder, prefix + "k_norm.weight", decoder.head_dim, weights);
 }
 
 std::vector<WeightReader::Part> SelfAttention::inputs(const std::string& prefix) const {

@@ -40,7 +40,7 @@ class SelfAttention {
   const DecoderSpec& decoder_;
   const AttentionSpec& spec_;
   const Rope& rope_;
-  Weight qkv_;
+  std::vector<Weight> qkv_;
   Weight output_;
   std::optional<mlx::core::array> qkv_bias_;
   std::optional<mlx::core::array> output_bias_;

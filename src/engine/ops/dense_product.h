@@ -16,4 +16,16 @@ namespace mlxs::engine {
 [[nodiscard]] mlx::core::array dense_product(const mlx::core::array& x,
                                              const mlx::core::array& weight);
 
+/// Whether `expert_dense_product` takes these: as above.
+[[nodiscard]] bool can_expert_product(const mlx::core::array& x, const mlx::core::array& weight);
+
+/// x[i] · weight[experts[i]]ᵀ on CPU: one product for neighbouring rows of one expert.
+///   x        [N, K] float32, row-contiguous elements
+///   weight   [E, R, K] float32, row-contiguous
+///   experts  [N] int32 or uint32, each in [0, E); best sorted
+///   result   [N, R] float32; lazy
+[[nodiscard]] mlx::core::array expert_dense_product(const mlx::core::array& x,
+                                                    const mlx::core::array& weight,
+                                                    const mlx::core::array& experts);
+
 }  // namespace mlxs::engine

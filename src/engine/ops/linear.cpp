@@ -5,6 +5,8 @@
 #include <mlx/ops.h>
 #include <mlx/utils.h>
 
+#include <utility>
+
 namespace mlxs::engine {
 
 namespace mx = mlx::core;
@@ -13,11 +15,50 @@ namespace {
 
 mx::array product(const mx::array& x, const Weight& weight) {
   if (weight.quantised()) {
-    return mx::quantized_matmul(
-        x, weight.data, *weight.scales, weight.biases, true, weight.group_size, weight.bits);
+    return mx::quantized_matmul(x,
+                                weight.data,
+                                *weight.scales,
+                                weight.biases,
+                                true,
+                                weight.group_size,
+                                weight.bits,
+                                weight.mode);
   }
   if (can_dense_product(x, weight.data)) return dense_product(x, weight.data);
   return mx::matmul(x, mx::transpose(weight.data));
+}
+
+mx::array expert_product(const mx::array& x,
+                         const Weight& weight,
+                         const mx::array& experts,
+                         bool sorted) {
+  if (!weight.quantised()) {
+    if (can_expert_product(x, weight.data)) return expert_dense_product(x, weight.data, experts);
+    const mx::array rows = mx::gather_mm(
+        mx::expand_dims(x, 1), mx::swapaxes(weight.data, -1, -2), std::nullopt, experts, sorted);
+    return mx::squeeze(rows, 1);
+  }
+  const mx::array rows = mx::gather_qmm(mx::expand_dims(x, 1),
+                                        weight.data,
+                                        *weight.scales,
+                                        weight.biases,
+                                        std::nullopt,
+                                        experts,
+                                        true,
+                                        weight.group_size,
+                                        weight.bits,
+                                        weight.mode,
+                                        std::nullopt,
+                                        sorted);
+  return mx::squeeze(rows, 1);
+}
+
+template <class Product>
+mx::array beside(const std::vector<Weight>& weights, const Product& product) {
+  if (weights.size() == 1) return product(weights.front());
+  std::vector<mx::array> parts;
+  for (const Weight& weight : weights) parts.push_back(product(weight));
+  return mx::concatenate(std::move(parts), -1);
 }
 
 }  // namespace
@@ -27,14 +68,34 @@ mx::array linear(const mx::array& x, const Weight& weight, const std::optional<m
   return bias ? mx::add(y, *bias) : y;
 }
 
-mx::array embedding(const mx::array& tokens, const Weight& weight) {
+mx::array linear(const mx::array& x,
+                 const std::vector<Weight>& weights,
+                 const std::optional<mx::array>& bias) {
+  const mx::array y = beside(weights, [&](const Weight& weight) { return product(x, weight); });
+  return bias ? mx::add(y, *bias) : y;
+}
+
+mx::array embedding(const mx::array& tokens, const Weight& weight, mx::Dtype dtype) {
   const mx::array rows = mx::take(weight.data, tokens, 0);
-  if (!weight.quantised()) return rows;
+  if (!weight.quantised()) return mx::astype(rows, dtype);
+  std::optional<mx::array> biases;
+  if (weight.biases) biases = mx::take(*weight.biases, tokens, 0);
   return mx::dequantize(rows,
                         mx::take(*weight.scales, tokens, 0),
-                        mx::take(*weight.biases, tokens, 0),
+                        biases,
                         weight.group_size,
-                        weight.bits);
+                        weight.bits,
+                        weight.mode,
+                        std::nullopt,
+                        dtype);
+}
+
+mx::array expert_linear(const mx::array& x,
+                        const std::vector<Weight>& weights,
+                        const mx::array& experts,
+                        bool sorted) {
+  return beside(weights,
+                [&](const Weight& weight) { return expert_product(x, weight, experts, sorted); });
 }
 
 }  // namespace mlxs::engine

@@ -4,21 +4,30 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace mlxs::engine {
 
-/// A matrix [rows, columns] that `linear` and `embedding` take, dense or in MLX's affine groups:
-/// each group of `group_size` neighbours in a row is scale·q + bias with q of `bits` bits.
+/// A matrix [rows, columns] that `linear` and `embedding` take, or one for each expert
+/// [experts, rows, columns], dense or in one of MLX's quantised forms. Affine: each group of
+/// `group_size` neighbours in a row is scale·q + bias with q of `bits` bits. mxfp4, nvfp4, mxfp8:
+/// small floats that share a scale of eight bits.
 struct Weight {
-  mlx::core::array data;  ///< [rows, columns]; affine: [rows, columns·bits/32] uint32
-  std::optional<mlx::core::array> scales = {};  ///< [rows, columns/group_size]
-  std::optional<mlx::core::array> biases = {};  ///< As scales.
+  mlx::core::array data;                        ///< Dense, or [..., rows, columns·bits/32] uint32.
+  std::optional<mlx::core::array> scales = {};  ///< [..., rows, columns/group_size]
+  std::optional<mlx::core::array> biases = {};  ///< As scales; affine only.
   int group_size = 0;
   int bits = 0;
+  std::string mode = "affine";
 
   [[nodiscard]] bool quantised() const { return scales.has_value(); }
   [[nodiscard]] std::uint64_t bytes() const {
-    return data.nbytes() + (quantised() ? scales->nbytes() + biases->nbytes() : 0);
+    return data.nbytes() + (scales ? scales->nbytes() : 0) + (biases ? biases->nbytes() : 0);
+  }
+  /// Whether rows of the other could stand below these.
+  [[nodiscard]] bool same_form(const Weight& other) const {
+    return quantised() == other.quantised() && group_size == other.group_size &&
+           bits == other.bits && mode == other.mode;
   }
 };
 
