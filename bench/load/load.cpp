@@ -79,6 +79,13 @@ void Load::end_window() {
   stopping_ = true;
   window_end_ = Clock::now();
   for (const Watched& one : options_.watch) use_after_.push_back(process_use(one.pid));
+  if (!options_.cut) return;
+  for (const Exchange* exchange : under_way_) {
+    ++abandoned_;
+    if (exchange->text_frames == 0) ++abandoned_silent_;
+    tokens_ += exchange->window_frames;  // Their usage has not come; a frame is a token, about.
+  }
+  io_.stop();
 }
 
 asio::awaitable<Result<Load::Connection>> Load::connect() {
@@ -101,7 +108,9 @@ asio::awaitable<void> Load::user() {
   while (more()) {
     Exchange exchange;
     exchange.prompt = plan_.take(issued_++);
+    under_way_.insert(&exchange);
     co_await ask(connection, exchange);
+    under_way_.erase(&exchange);
     finish(exchange);
     if (exchange.status == 429 || exchange.status == 503) {
       asio::steady_timer pause{io_, kAfterRefusal};
@@ -143,7 +152,9 @@ asio::awaitable<void> Load::arrival(TimePoint due, std::uint64_t prompt) {
   Exchange exchange;
   exchange.prompt = prompt;
   exchange.start = due;  // What a late driver adds is part of the wait, not left out of it.
+  under_way_.insert(&exchange);
   co_await ask(connection, exchange);
+  under_way_.erase(&exchange);
   finish(exchange);
   if (connection) idle_.push_back(std::move(connection));
   one_less();
@@ -213,7 +224,10 @@ asio::awaitable<Result<void>> Load::read_stream(http::ClientConnection& connecti
 
 void Load::saw_text(Exchange& exchange, TimePoint now) {
   const bool counts = exchange.start >= window_start_;
-  if (now >= window_start_ && now < window_end_) ++frames_;
+  if (now >= window_start_ && now < window_end_) {
+    ++frames_;
+    ++exchange.window_frames;
+  }
   if (exchange.text_frames++ == 0) {
     exchange.first = now;
     if (counts) first_token_.add(ns(now - exchange.start));
@@ -237,20 +251,23 @@ bool Load::is_right(const Exchange& exchange) {
   return fresh || entry->second == exchange.answer.text_hash();
 }
 
+double Load::tokens_in_window(const Exchange& exchange) const {
+  const double tokens = exchange.answer.completion_tokens();
+  if (exchange.text_frames == 0) return 0;
+  if (options_.plan.stream) return tokens * exchange.window_frames / exchange.text_frames;
+  const double all = std::max(in_seconds(exchange.last - exchange.start), 1e-9);
+  const double inside =
+      in_seconds(std::min(exchange.last, window_end_) - std::max(exchange.start, window_start_));
+  return tokens * std::clamp(inside / all, 0.0, 1.0);
+}
+
 void Load::finish(const Exchange& exchange) {
   const TimePoint now = Clock::now();
   const bool complete = exchange.failure.empty() && exchange.status == 200 &&
                         !exchange.answer.failed() && exchange.answer.finished() &&
                         (exchange.answer.done() || !options_.plan.stream);
   const bool right = complete && is_right(exchange);
-  if (complete) {
-    // A whole answer's tokens spread over the time from its request to its arrival.
-    const TimePoint from = options_.plan.stream ? exchange.first : exchange.start;
-    const double all = std::max(in_seconds(exchange.last - from), 1e-9);
-    const double inside = in_seconds(std::min(exchange.last, window_end_) -
-                                     std::max(from, std::min(window_start_, exchange.last)));
-    tokens_ += exchange.answer.completion_tokens() * std::clamp(inside / all, 0.0, 1.0);
-  }
+  if (complete) tokens_ += tokens_in_window(exchange);
   if (now >= window_start_ && now < window_end_) ++in_window_;
   if (exchange.start < window_start_) return;
   ++counted_;

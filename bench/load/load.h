@@ -20,6 +20,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace mlxs::bench {
@@ -39,6 +40,7 @@ struct LoadOptions {
   double seconds = 0;          ///< Issues requests for so long after the warm-up; 0: no such bound.
   double warmup = 0;           ///< Seconds before counting begins.
   double timeout = 600;        ///< Seconds without a byte until a request counts as failed.
+  bool cut = false;            ///< At the end of the window leave the answers under way.
   Check check = Check::kNone;
   http::Headers headers;
   std::vector<Watched> watch;
@@ -46,8 +48,8 @@ struct LoadOptions {
 
 /// Asks one server for generations and counts what comes back. One thread, keep-alive connections.
 /// A request belongs to the result when it was issued after the warm-up; tokens count as far as
-/// their answer overlaps the window between warm-up and end, spread evenly over the time in which
-/// it streamed.
+/// their answer overlaps the window between warm-up and end: by the frames that came inside it, or
+/// for whole answers spread evenly over the time they took.
 class Load {
  public:
   explicit Load(LoadOptions options);
@@ -63,6 +65,7 @@ class Load {
     TimePoint last;
     int status = 0;
     int text_frames = 0;
+    int window_frames = 0;  ///< Of those, the ones inside the window.
     AnswerReader answer;
     std::string failure;  ///< Empty: the transport did its part.
     std::string sharing;  ///< The answer's x-mlx-cache.
@@ -84,6 +87,7 @@ class Load {
   void end_window();
   void saw_text(Exchange& exchange, TimePoint now);
   void finish(const Exchange& exchange);
+  [[nodiscard]] double tokens_in_window(const Exchange& exchange) const;
   [[nodiscard]] bool is_right(const Exchange& exchange);
   [[nodiscard]] boost::json::object report() const;
 
@@ -102,6 +106,10 @@ class Load {
   TimePoint window_end_ = TimePoint::max();
   std::vector<ProcessUse> use_before_;
   std::vector<ProcessUse> use_after_;
+
+  std::unordered_set<const Exchange*> under_way_;
+  std::uint64_t abandoned_ = 0;         ///< Under way when the window was cut,
+  std::uint64_t abandoned_silent_ = 0;  ///< without a token so far.
 
   std::uint64_t counted_ = 0;  ///< Finished requests that belong to the result.
   std::uint64_t in_window_ = 0;

@@ -36,6 +36,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> watch;
   bool whole = false;
   bool completions = false;
+  bool show = false;
   bench::PlanOptions& plan = options.plan;
   app.add_option("--server", server, "HOST:PORT or unix:PATH");
   app.add_option("--model", plan.model, "Its name in requests");
@@ -46,6 +47,7 @@ int main(int argc, char** argv) {
   app.add_option("--rate", options.rate, "Open loop instead: requests a second");
   app.add_option("--requests", options.requests, "End after so many");
   app.add_option("--seconds", options.seconds, "End so long after the warm-up");
+  app.add_flag("--cut", options.cut, "Then leave the answers under way, counting their tokens");
   app.add_option("--warmup", options.warmup, "Seconds that do not count");
   app.add_option("--timeout", options.timeout, "Seconds without a byte until it failed");
   app.add_option("--duplicates", plan.duplicates, "Share of repeated prompts")
@@ -63,11 +65,13 @@ int main(int argc, char** argv) {
                                               {"equal", bench::Check::kEqual}}));
   app.add_option("--header", headers, "'name: value', repeatable");
   app.add_option("--watch", watch, "NAME=PID: processor time and memory of a process, repeatable");
+  app.add_flag("--show", show, "Print the body of the first request and ask nothing");
   CLI11_PARSE(app, argc, argv);
 
   plan.stream = !whole;
   plan.chat = !completions;
   plan.marked = options.check == bench::Check::kEcho;
+  if (show) return fmt::print("{}\n", bench::Plan{plan}.body(0)), 0;
   auto address = http::Address::parse(server);
   if (!address) return fmt::print(stderr, "{}\n", address.error().message), 2;
   options.server = *address;

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""What the gateway costs in front of a worker that costs nothing (mlxs-mock-worker).
+
+    python3 bench/load/gateway.py [--seconds 3] [--rounds 3] [PART]...
+
+Parts: request, hit, frame, latency, memory, identical, slow; all of them by default. Processor time
+of the gateway's process is the measure, since driver, mock and gateway share the cores. Writes
+bench/results/gateway.md, or gateway-PART.md for single parts.
+"""
+
+import argparse
+import pathlib
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from common import (Gateway, alternate, binary, check_clean, dig, free_port, load, median,
+                    mock_worker, number, say, table, write_page)
+
+CPU = "processes/gateway/cpu_us_per_request"
+FRAME = "processes/gateway/cpu_us_per_frame"
+KIB = 1024
+
+
+class Bench:
+    def __init__(self, seconds: float, rounds: int, folder: str):
+        self.seconds, self.rounds = seconds, rounds
+        self.socket = f"unix:{folder}/mock"
+
+    def run(self, gateway: Gateway, **options) -> dict:
+        options = {"users": 64, "seconds": self.seconds, "warmup": 0.5, "check": "echo",
+                   "watch": f"gateway={gateway.pid}", **options}
+        result = load(gateway.address, **options)
+        check_clean(result, f"users {options['users']}")
+        return result
+
+    def request(self) -> str:
+        """Processor time of one small request, with sharing and without, no prompt twice."""
+        with mock_worker(self.socket), Gateway(self.socket, True) as on, \
+                Gateway(self.socket, False) as off:
+            results = alternate(self.rounds, {"on": lambda: self.run(on),
+                                              "off": lambda: self.run(off)})
+        pairs = [dig(a, CPU) - dig(b, CPU) for a, b in zip(results["on"], results["off"])]
+        rows = [[f"sharing {name}", median(runs, CPU), median(runs, "requests_per_s"),
+                 1e6 / median(runs, CPU)] for name, runs in results.items()]
+        return "\n\n".join([
+            "## A proxied request", "64 users, streamed chat requests of 90 words, answers of 8 "
+            "tokens in one write, no prompt twice.",
+            table(["", "gateway µs per request", "requests/s seen", "requests/s a core"], rows),
+            f"Sharing being on costs {number(statistics.median(pairs))} µs a request (median of "
+            f"{len(pairs)} pairs: {', '.join(number(pair) for pair in pairs)}). Targets: 100 µs a "
+            "request, 20 µs for sharing."])
+
+    def hit(self) -> str:
+        """Answers from the prompt cache: a hundred prompts, asked over and over."""
+        options = {"duplicates": 0.9999, "temperature": 0}
+        rows = []
+        with mock_worker(self.socket), Gateway(self.socket, True) as on:
+            for name, flags in (("streamed", []), ("whole", ["--whole"])):
+                runs = []
+                for _ in range(self.rounds):
+                    result = load(on.address, *flags, users=64, seconds=self.seconds, warmup=0.5,
+                                  check="echo", watch=f"gateway={on.pid}", **options)
+                    check_clean(result, "hits")
+                    runs.append(result)
+                served = runs[-1]["x_mlx_cache"]
+                share = 1 - served.get("miss", 0) / max(1, sum(served.values()))
+                rows.append([name, median(runs, CPU), median(runs, "requests_per_s"),
+                             1e6 / median(runs, CPU), median(runs, "first_token/p99_ms"),
+                             f"{100 * share:.2f} %"])
+        return "\n\n".join([
+            "## An answer from memory", "64 users, temperature 0, nearly every prompt a repeat.",
+            table(["", "gateway µs per request", "requests/s seen", "requests/s a core",
+                   "p99 first token ms", "shared"], rows),
+            "Target: 33 µs, 30 000 a core."])
+
+    def frame(self) -> str:
+        """Long paced answers: the request's own cost vanishes among 256 frames."""
+        rows = []
+        with mock_worker(self.socket, tokens=256, interval_us=10_000), \
+                Gateway(self.socket, False) as gateway:
+            for users in (1, 64):
+                result = self.run(gateway, users=users, seconds=max(4.0, self.seconds), warmup=1)
+                rows.append([users, dig(result, FRAME), dig(result, "frames_per_s"),
+                             dig(result, "between_tokens/p50_ms"),
+                             dig(result, "between_tokens/p99_ms")])
+        return "\n\n".join([
+            "## A streamed frame", "One token a frame, one frame every 10 ms and stream.",
+            table(["streams", "gateway µs per frame", "frames/s", "p50 gap ms", "p99 gap ms"],
+                  rows), "Target: 20 µs."])
+
+    def latency(self) -> str:
+        """Through the gateway against straight to the mock."""
+        rows = []
+        tcp = f"127.0.0.1:{free_port()}"
+        with mock_worker(self.socket), mock_worker(tcp), \
+                Gateway(self.socket, False) as gateway:
+            for name, shape in (("one client", {"users": 1}),
+                                ("2 000 requests/s", {"rate": 2000})):
+                options = {"seconds": self.seconds, "warmup": 0.5, "check": "echo", **shape}
+                results = alternate(self.rounds, {
+                    "gateway": lambda: load(gateway.address, **options),
+                    "direct": lambda: load(tcp, **options)})
+                for path in ("whole/p50_ms", "whole/p99_ms"):
+                    ours, theirs = (1e3 * median(results[way], path)
+                                    for way in ("gateway", "direct"))
+                    rows.append([name, path[6:9], ours, theirs, ours - theirs])
+        return "\n\n".join([
+            "## Latency added", "Streamed answers of 8 tokens in one write; whole answer at the "
+            "client. The second load is an open one: arrivals at random, as many clients as it takes.",
+            table(["load", "", "through the gateway µs", "direct µs", "added µs"], rows),
+            "Targets: p50 150 µs and p99 300 µs at one client, p99 1 ms under load."])
+
+    def memory(self) -> str:
+        streams = 1000
+        with mock_worker(self.socket, tokens=100_000, interval_us=100_000), \
+                Gateway(self.socket, True) as gateway:
+            time.sleep(1)
+            idle = resident(gateway.pid)
+            holder = subprocess.Popen(
+                [binary("mlxs-load"), "--server", gateway.address, "--users", str(streams),
+                 "--seconds", "60"], stdout=subprocess.DEVNULL)
+            try:
+                time.sleep(4)
+                full = resident(gateway.pid)
+            finally:
+                holder.kill()
+                holder.wait()
+            time.sleep(1)
+            after = resident(gateway.pid)
+        return "\n\n".join([
+            "## Memory", f"{streams} live streams, a frame every 100 ms on each, all different.",
+            table(["idle MiB", f"with {streams} streams MiB", "KiB a stream", "a second after MiB"],
+                  [[idle / KIB, full / KIB, (full - idle) / streams, after / KIB]]),
+            "Targets: 64 MiB idle, 40 KiB a stream."])
+
+    def identical(self) -> str:
+        """R-COAL-1: a thousand equal requests at once."""
+        first_ms, users, rows = 500, 1000, []
+        for _ in range(self.rounds):
+            with mock_worker(self.socket, tokens=16, first_us=first_ms * 1000,
+                             interval_us=20_000), Gateway(self.socket, True) as gateway:
+                alone = self.run(gateway, users=1, requests=3, seconds=0, warmup=0, seed=7)
+                before = generations(self.socket)
+                result = self.run(gateway, users=users, requests=users, seconds=0, warmup=0,
+                                  duplicates=1, seed=8)
+                rows.append([generations(self.socket) - before, result["succeeded"],
+                             dig(alone, "first_token/p50_ms"),
+                             dig(result, "first_token_since_start/p99_ms"),
+                             dig(result, "first_token_since_start/p99_ms")
+                             - dig(alone, "first_token/p50_ms"),
+                             dig(result, "processes/gateway/cpu_us_per_frame")])
+        return "\n\n".join([
+            f"## {users} identical streams at once", "Each answer is checked against its prompt.",
+            table(["generations", "right answers", "first token alone ms", "p99 of all ms",
+                   "added ms", "gateway µs per frame"], rows),
+            f"Target: one generation, {0.012 * users + 2:.0f} ms added. The time to send "
+            f"{users} requests is in it."])
+
+    def slow(self) -> str:
+        """R-COAL-3: readers of one byte a second on the flight of 20 healthy ones."""
+        rows = []
+        for readers in (0, 1, 1000):
+            with mock_worker(self.socket, tokens=1500, interval_us=5000), \
+                    Gateway(self.socket, True) as gateway:
+                body = subprocess.run([binary("mlxs-load"), "--show", "--seed", "9", "--check",
+                                       "echo"], capture_output=True, text=True).stdout
+                before = resident(gateway.pid)
+                slow = [SlowReader(gateway.address, body) for _ in range(readers)]
+                stop = threading.Event()
+                feeder = threading.Thread(target=read_slowly, args=(slow, stop))
+                feeder.start()
+                result = self.run(gateway, users=20, requests=20, seconds=0, warmup=0,
+                                  duplicates=1, seed=9)
+                after = resident(gateway.pid)
+                stop.set()
+                feeder.join()
+                for one in slow:
+                    one.socket.close()
+            rows.append([readers, result["succeeded"], dig(result, "between_tokens/p99_ms"),
+                         (after - before) / max(1, readers) if readers else "–"])
+        return "\n\n".join([
+            "## Slow readers on a shared flight",
+            "20 healthy readers, 1500 frames of 5 ms; the others read 1 byte a second.",
+            table(["slow readers", "right answers", "p99 gap of the healthy ms",
+                   "gateway KiB a slow reader"], rows),
+            "Targets: the gap moves less than 1 ms, 16 KiB a reader (the healthy ones' memory and "
+            "the log are in the difference, too)."])
+
+
+class SlowReader:
+    def __init__(self, address: str, body: str):
+        host, port = address.split(":")
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.connect((host, int(port)))
+        body = body.strip()
+        self.socket.sendall((f"POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\n"
+                             "content-type: application/json\r\n"
+                             f"content-length: {len(body)}\r\n\r\n{body}").encode())
+        self.socket.setblocking(False)
+
+
+def read_slowly(readers: list[SlowReader], stop: threading.Event) -> None:
+    while not stop.wait(1):
+        for one in readers:
+            try:
+                one.socket.recv(1)
+            except OSError:
+                pass
+
+
+def resident(pid: int) -> float:
+    """KiB."""
+    with open(f"/proc/{pid}/status") as status:
+        return next(float(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def generations(address: str) -> int:
+    """How many the mock worker has begun."""
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.connect(address.removeprefix("unix:"))
+        asked.sendall(b"GET /counts HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        answer = b""
+        while part := asked.recv(4096):
+            answer += part
+    return int(answer.split(b'"generations":')[1].split(b",")[0])
+
+
+PARTS = ("request", "hit", "frame", "latency", "memory", "identical", "slow")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(unknown)}")
+    sections = []
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(arguments.seconds, arguments.rounds, folder)
+        for part in arguments.parts or PARTS:
+            say(part)
+            sections.append(getattr(bench, part)())
+    write_page("-".join(["gateway", *arguments.parts]), "The gateway's own cost", sections)
+
+
+if __name__ == "__main__":
+    main()
