@@ -38,6 +38,20 @@ test: ## Set up, build and run every test that CI runs
 	@ctest --preset $(PRESET) -j$(JOBS) --output-on-failure
 	@build/venv/bin/python -m pytest -q tests/e2e tests/clients
 
+.PHONY: bench-build
+bench-build: configure
+	@ninja -C build/$(PRESET) -j$(JOBS) mlx-serving mlx-serving-worker mlxs-load mlxs-mock-worker engine_bench
+
+.PHONY: bench
+bench: export MLXS_BIN_DIR := $(BIN)
+bench: bench-build ## Measure gateway, engine and server, the last two beside mlx-lm
+	@scripts/setup.sh bench
+	@python3 bench/load/gateway.py
+	@python3 bench/engine/compare.py
+	@python3 bench/engine/compare.py --name engine-bounds joins:16:4096 behind:4096:100
+	@python3 bench/load/server.py users
+	@python3 bench/load/server.py duplicates
+
 .PHONY: sanitize
 sanitize: ## Run the suites under ASan+UBSan (with MLX) and TSan (without it)
 	@scripts/setup.sh test

@@ -3,6 +3,7 @@
 # run does nothing but compare stamps.
 #   setup.sh build   compilers, libraries, Rust, MLX, the default model
 #   setup.sh test    the above, and what `make test` needs besides
+#   setup.sh bench   the above but for the tests' tools, and mlx-lm to compare with
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p build/deps build/models build/stamps
@@ -127,14 +128,24 @@ test_tools() {
   fi
 }
 
+# Of its own, so that no test depends on what a baseline needs.
+bench_tools() {
+  done_before python-bench bench/requirements.txt && return
+  say "installing mlx-lm into build/bench-venv"
+  [ -x build/bench-venv/bin/pip ] || python3 -m venv build/bench-venv
+  build/bench-venv/bin/pip install -q --disable-pip-version-check --require-hashes -r bench/requirements.txt
+  mark_done
+}
+
 case "${1:-}" in
-  build | test)
+  build | test | bench)
     system_packages
     rust
     python_tools
     wheel mlx scripts/mlx-requirements.txt
     default_model
-    [ "$1" = build ] || test_tools
+    [ "$1" != test ] || test_tools
+    [ "$1" != bench ] || bench_tools
     ;;
-  *) sed -n '2,6p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,7p' "$0" >&2; exit 2 ;;
 esac
