@@ -21,9 +21,9 @@ done_before() {
 mark_done() { rm -f "${stamp%-*}"-*; : > "$stamp"; }
 
 apt_packages=(ca-certificates g++ make cmake ninja-build ccache pkg-config python3 python3-venv python3-pip
-  libboost1.81-dev libboost-json1.81-dev libssl-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev
+  libboost1.81-dev libboost-json1.81-dev libssl-dev libcurl4-openssl-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev
   libopenblas-pthread-dev libgtest-dev libgmock-dev librapidcheck-dev)
-brew_packages=(cmake ninja ccache boost openssl@3 yaml-cpp cli11 spdlog fmt googletest rapidcheck)
+brew_packages=(cmake ninja ccache boost openssl@3 curl yaml-cpp cli11 spdlog fmt googletest rapidcheck)
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"

@@ -18,6 +18,7 @@ using Action = std::function<int()>;
 void add_serve(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);
 void add_config(CLI::App& app, Action& action);
+void add_pull(CLI::App& app, Action& action);
 void add_version(CLI::App& app, Action& action);
 /// Hidden: only the supervisor starts it.
 void add_gateway(CLI::App& app, Action& action);

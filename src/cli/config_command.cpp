@@ -1,5 +1,8 @@
 #include "cli/commands.h"
 #include "config/config.h"
+#include "hub/cache.h"
+#include "hub/environment.h"
+#include "hub/pull.h"
 
 #include <CLI/CLI.hpp>
 
@@ -34,12 +37,32 @@ int show(const ConfigOptions& options, bool defaults) {
   });
 }
 
+/// Whether `serve` has to fetch the model first.
+void print_hub_source(const config::Model& model) {
+  const auto source = hub::hub_source(model.source);
+  if (!source) return;
+  const auto environment = hub::read_environment();
+  if (!environment) {
+    std::printf("  %s: %s\n", model.id.c_str(), environment.error().message.c_str());
+    return;
+  }
+  const auto cached = hub::Cache{environment->cache}.find(*source);
+  std::printf("  %s: %s\n",
+              model.id.c_str(),
+              cached
+                  ? ("in the cache at " + cached->string()).c_str()
+                  : ("not in the cache; `mlx-serving pull " + source->to_string() + "` fetches it" +
+                     (environment->offline ? "" : ", else `serve` does at its start"))
+                        .c_str());
+}
+
 int check(const ConfigOptions& options) {
   return with_config(options, [](const auto& file, const config::Config& config) {
     std::printf("%s: ok, %zu model%s\n",
                 file.c_str(),
                 config.models.size(),
                 config.models.size() == 1 ? "" : "s");
+    for (const config::Model& model : config.models) print_hub_source(model);
   });
 }
 

@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   mlxs::cli::add_serve(app, action);
   mlxs::cli::add_chat(app, action);
   mlxs::cli::add_config(app, action);
+  mlxs::cli::add_pull(app, action);
   mlxs::cli::add_version(app, action);
   mlxs::cli::add_gateway(app, action);
   try {

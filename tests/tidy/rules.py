@@ -17,12 +17,13 @@ MAY_INCLUDE = {
     "http": {"base"},
     "telemetry": {"base"},
     "config": {"base"},
+    "hub": {"base"},
     "engine": {"base"},
     "api": {"base", "http"},
     "supervisor": {"base", "config", "http"},
     "gateway": {"base", "config", "http", "api", "telemetry"},
-    "worker": {"base", "config", "http", "api", "telemetry", "engine"},
-    "cli": {"base", "config", "http", "supervisor", "gateway"},
+    "worker": {"base", "config", "http", "api", "telemetry", "engine", "hub"},
+    "cli": {"base", "config", "http", "hub", "supervisor", "gateway"},
 }
 # Who may hold sockets. The gateway's control channel is one end of the supervisor's socket pair.
 SOCKET_FOLDERS = ("src/http/", "src/gateway/upstream/", "src/gateway/control_channel",
