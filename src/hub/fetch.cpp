@@ -20,7 +20,7 @@ namespace {
 
 constexpr Milliseconds kCancelLook{50};
 constexpr int kPiecesUnknown = 2;  // What an earlier process left; more than one.
-constexpr int kChangesMax = 2;  // Of a file, while it is being fetched.
+constexpr int kChangesMax = 2;     // Of a file, while it is being fetched.
 
 /// Waits between tries of one thing, for as long as that is sensible.
 class Patience {

@@ -287,8 +287,11 @@ Result<fs::path> locate(const std::string& source,
   const std::atomic<bool> never{false};
   const auto pulled =
       pull({.source = *on_hub, .environment = *environment, .on_progress = on_progress}, never);
-  if (!pulled) return pulled.error();
-  return pulled->path;
+  if (pulled) return pulled->path;
+  Error error = pulled.error();
+  if (error.code == ErrorCode::kNotFound || error.code == ErrorCode::kUnauthorized)
+    error.message += fmt::format("; nor is there a file or folder {}", source);
+  return error;
 }
 
 }  // namespace mlxs::hub

@@ -66,7 +66,7 @@ TEST(HubSource, LeavesPathsAlone) {
 }
 
 Result<Environment> environment_of(std::map<std::string, std::string> variables) {
-  variables.try_emplace("HOME", "/home");
+  variables.try_emplace("HOME", "/me");
   return read_environment([&](const char* name) -> std::optional<std::string> {
     const auto found = variables.find(name);
     return found == variables.end() ? std::nullopt : std::optional{found->second};
@@ -74,10 +74,10 @@ Result<Environment> environment_of(std::map<std::string, std::string> variables)
 }
 
 TEST(HubEnvironment, FindsTheCacheWhereTheHubsToolsDo) {
-  EXPECT_EQ(environment_of({})->cache, "/home/.cache/huggingface/hub");
+  EXPECT_EQ(environment_of({})->cache, "/me/.cache/huggingface/hub");
   EXPECT_EQ(environment_of({{"XDG_CACHE_HOME", "/x"}})->cache, "/x/huggingface/hub");
   EXPECT_EQ(environment_of({{"HF_HOME", "/h"}, {"XDG_CACHE_HOME", "/x"}})->cache, "/h/hub");
-  EXPECT_EQ(environment_of({{"HF_HOME", "~/h"}})->cache, "/home/h/hub");
+  EXPECT_EQ(environment_of({{"HF_HOME", "~/h"}})->cache, "/me/h/hub");
   EXPECT_EQ(environment_of({{"HUGGINGFACE_HUB_CACHE", "/old"}, {"HF_HOME", "/h"}})->cache, "/old");
   EXPECT_EQ(environment_of({{"HF_HUB_CACHE", "/c"}, {"HUGGINGFACE_HUB_CACHE", "/old"}})->cache,
             "/c");

@@ -55,10 +55,16 @@ std::string ready_text(const Announcement& a) {
 
 std::string progress_line(const std::vector<ModelProgress>& models, Milliseconds elapsed) {
   std::string line;
+  std::string_view doing;
   for (const ModelProgress& model : models) {
     if (model.ready || model.failed) continue;
-    line += fmt::format(
-        "{}{} {:.0f} %", line.empty() ? "loading " : ", ", model.id, 100 * model.load_progress);
+    const std::string_view next = model.pulling ? "pulling " : "loading ";
+    line += fmt::format("{}{}{} {:.0f} %",
+                        line.empty() ? "" : ", ",
+                        next == doing ? "" : next,
+                        model.id,
+                        100 * model.load_progress);
+    doing = next;
   }
   if (!line.empty()) line += fmt::format(", {:.0f} s", seconds(elapsed));
   return line;

@@ -21,8 +21,8 @@ struct Announcement {
 /// Addresses, a curl line and a Python snippet.
 [[nodiscard]] std::string ready_text(const Announcement& announcement);
 
-/// "loading smollm2 40 %, 3 s" for a terminal's status line, without a line break; empty when
-/// nothing is being waited for.
+/// "loading smollm2 40 %, pulling qwen3 3 %, 12 s" for a terminal's status line, without a line
+/// break; empty when nothing is being waited for.
 [[nodiscard]] std::string progress_line(const std::vector<ModelProgress>& models,
                                         Milliseconds elapsed);
 

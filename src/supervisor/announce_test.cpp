@@ -59,6 +59,11 @@ TEST(Announce, ProgressNamesOnlyWhatIsStillLoading) {
 
   EXPECT_EQ(progress_line(models, Milliseconds{3'100}), "loading a 40 %, d 100 %, 3 s");
   EXPECT_EQ(progress_line({}, Milliseconds{3'100}), "");
+  EXPECT_EQ(progress_line({{.id = "a", .load_progress = 0.4},
+                           {.id = "b", .pulling = true, .load_progress = 0.03},
+                           {.id = "c", .pulling = true, .load_progress = 0.5}},
+                          Milliseconds{12'000}),
+            "loading a 40 %, pulling b 3 %, c 50 %, 12 s");
 }
 
 TEST(Control, MessagesAreOneLineEach) {
@@ -89,6 +94,12 @@ TEST(StateWatch, ReadsWhatItNeedsAndNothingElse) {
   ASSERT_TRUE(loading && busy);
   EXPECT_FALSE(loading->ready);
   EXPECT_EQ(loading->load_progress, 0.25);
+  EXPECT_FALSE(loading->pulling);
+  const auto pulling = parse_worker_state(
+      R"({"ready":false,"load_progress":0,"pull":{"bytes":30,"bytes_total":120}})");
+  ASSERT_TRUE(pulling);
+  EXPECT_TRUE(pulling->pulling);
+  EXPECT_EQ(pulling->load_progress, 0.25);
   EXPECT_TRUE(busy->ready);
   EXPECT_EQ(busy->unfinished, 5);
   for (const char* text : {"", "{}", "[true]", R"({"ready":1})"})

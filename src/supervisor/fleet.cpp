@@ -114,6 +114,7 @@ std::vector<ModelProgress> Fleet::progress() const {
     }
     model->ready = model->ready || worker->state() == KeptProcess::State::kRunning;
     model->failed = model->failed && failed;
+    model->pulling = model->pulling || worker->pulling();
     model->load_progress = std::max(model->load_progress, worker->load_progress());
   }
   return models;

@@ -21,6 +21,7 @@ struct ModelProgress {
   std::string id;
   bool ready = false;        ///< A worker is ready.
   bool failed = false;       ///< All workers have been given up.
+  bool pulling = false;      ///< Its files come from a hub.
   double load_progress = 0;  ///< Of the worker that is furthest.
 };
 

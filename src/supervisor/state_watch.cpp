@@ -31,6 +31,14 @@ int integer(const json::object& object, std::string_view key) {
   return value != nullptr && value->is_int64() ? static_cast<int>(value->as_int64()) : 0;
 }
 
+double share(const json::object& pull) {
+  const json::value* const done = pull.if_contains("bytes");
+  const json::value* const total = pull.if_contains("bytes_total");
+  if (done == nullptr || total == nullptr || !done->is_number() || !total->is_number()) return 0;
+  const double of = total->to_number<double>();
+  return of > 0 ? done->to_number<double>() / of : 0;
+}
+
 }  // namespace
 
 std::optional<WorkerState> parse_worker_state(std::string_view text) {
@@ -44,6 +52,11 @@ std::optional<WorkerState> parse_worker_state(std::string_view text) {
   if (const json::value* const progress = object.if_contains("load_progress");
       progress != nullptr && progress->is_number())
     state.load_progress = progress->to_number<double>();
+  if (const json::value* const pull = object.if_contains("pull");
+      pull != nullptr && pull->is_object()) {
+    state.pulling = true;
+    state.load_progress = share(pull->get_object());
+  }
   state.unfinished = integer(object, "running") + integer(object, "waiting");
   return state;
 }

@@ -14,7 +14,8 @@ namespace mlxs::supervisor {
 /// What the supervisor wants to know of a worker's `/internal/state`.
 struct WorkerState {
   bool ready = false;
-  double load_progress = 0;  ///< 0 to 1.
+  bool pulling = false;      ///< Its model comes from a hub first.
+  double load_progress = 0;  ///< Of the pull or of the load, 0 to 1.
   int unfinished = 0;        ///< Sequences running and waiting.
 };
 

@@ -162,6 +162,7 @@ Result<pid_t> Worker::launch() {
   output_ = std::make_shared<OutputReader>(loop_, std::move(output->read));
   output_->start();
   load_progress_ = 0;
+  pulling_ = false;
   watch_ = std::make_unique<StateWatch>(
       loop_, socket_address(settings_), [weak = weak_from_this()](const WorkerState& state) {
         if (const auto self = weak.lock()) self->on_state(state);
@@ -190,6 +191,7 @@ void Worker::on_state(const WorkerState& state) {
     return;
   }
   load_progress_ = state.load_progress;
+  pulling_ = state.pulling;
   if (state.ready) process_->mark_ready();
 }
 

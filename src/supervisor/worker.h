@@ -62,6 +62,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
   [[nodiscard]] KeptProcess::State state() const { return process_->state(); }
   [[nodiscard]] const std::string& error() const { return process_->error(); }
   [[nodiscard]] double load_progress() const { return load_progress_; }
+  [[nodiscard]] bool pulling() const { return pulling_; }
   [[nodiscard]] bool retiring() const { return retire_until_.has_value(); }
   [[nodiscard]] WorkerEntry entry() const;
 
@@ -84,6 +85,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
   std::shared_ptr<OutputReader> output_;
   std::unique_ptr<StateWatch> watch_;
   double load_progress_ = 0;
+  bool pulling_ = false;
   // Once retiring:
   std::optional<TimePoint> retire_until_;
   TimePoint retire_since_;

@@ -12,12 +12,14 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
+#include <string>
 #include <utility>
 
 namespace mlxs::worker {
@@ -88,7 +90,7 @@ struct App::Impl {
     if (!loaded) {
       load_error = loaded.error().message;
       spdlog::error("the model {} cannot be loaded: {}", options.source, load_error);
-      return end(kCannotLoad);
+      return end(loaded.error().code == ErrorCode::kUnavailable ? kTryAgain : kCannotLoad);
     }
     context->generations.set_engine(&context->model.engine());
     context->changed.notify();
@@ -155,12 +157,22 @@ struct App::Impl {
     }
   }
 
+  [[nodiscard]] std::string progress_text() const {
+    const auto fetching = context->model.fetching();
+    if (!fetching)
+      return fmt::format("loading {}: {:.0f} %", options.id, 100 * context->model.progress());
+    const double share =
+        fetching->bytes_total == 0
+            ? 0
+            : static_cast<double>(fetching->bytes) / static_cast<double>(fetching->bytes_total);
+    return fmt::format("pulling {}: {:.0f} %", options.id, 100 * share);
+  }
+
   asio::awaitable<void> draw_progress() {
     co_await context->changed.pause(Clock::now() + kProgressAfter);
     bool drawn = false;
     while (loading) {
-      std::fprintf(
-          stderr, "\rloading %s: %3.0f %%", options.id.c_str(), 100 * context->model.progress());
+      std::fputs(("\r\x1b[K" + progress_text()).c_str(), stderr);
       std::fflush(stderr);
       drawn = true;
       co_await context->changed.pause(Clock::now() + kProgressEvery);

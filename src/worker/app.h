@@ -18,6 +18,7 @@ class App {
     kAskedToStop = 0,
     kCannotListen = 1,
     kEngineBroken = 70,  ///< EX_SOFTWARE: whoever started it should start another.
+    kTryAgain = 75,      ///< EX_TEMPFAIL: the hub that has the model cannot be reached.
     kCannotLoad = 78,    ///< EX_CONFIG: starting it again would end the same way.
   };
 

@@ -5,6 +5,7 @@
 #include "engine/runner.h"
 #include "engine/types.h"
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -39,8 +40,17 @@ class Codec {
 /// Fraction of a load that is done, in [0, 1]. Any thread.
 using LoadProgress = std::function<void(double)>;
 
-/// How a worker gets its model. Called once each, codec first, on threads of the worker's choice.
+/// How much of a model has come from a hub.
+struct FetchProgress {
+  std::uint64_t bytes = 0;
+  std::uint64_t bytes_total = 0;  ///< 0 until it is known.
+};
+
+/// How a worker gets its model. Called once each, in this order, on threads of the worker's choice.
 struct ModelLoader {
+  /// Brings the model to this machine if it is not there; empty: it is. kUnavailable when another
+  /// process may succeed later.
+  std::function<Result<void>(const std::function<void(FetchProgress)>&)> fetch = {};
   std::function<Result<std::unique_ptr<Codec>>()> load_codec;
   /// On the thread that becomes the engine's.
   std::function<Result<std::unique_ptr<engine::Runner>>(const LoadProgress&)> load_runner;

@@ -55,6 +55,37 @@ TEST(Loading, ShowsItsProgressUntilItIsReady) {
   EXPECT_FALSE(state.as_object().contains("load_progress"));
 }
 
+TEST(Loading, ShowsHowMuchOfThePullIsThere) {
+  Gate gate;
+  gate.close();
+  RunningWorker worker{{.fetch = [&](const auto& note) -> Result<void> {
+    note({.bytes = 30, .bytes_total = 120});
+    gate.pass();
+    return {};
+  }}};
+  gate.wait_held();
+
+  EventStream stream{worker.address(), "GET", "/internal/state"};
+  json::value state = json::parse(stream.next().value());
+  EXPECT_EQ(state.at("pull").at("bytes").as_int64(), 30);
+  EXPECT_EQ(state.at("pull").at("bytes_total").as_int64(), 120);
+  gate.open();
+  while (!state.at("ready").as_bool()) state = json::parse(stream.next().value());
+
+  EXPECT_FALSE(state.as_object().contains("pull"));
+}
+
+TEST(Loading, AHubThatIsAwayIsWorthAnotherStartAndARefusalIsNot) {
+  RunningWorker away{
+      {.fetch = [](const auto&) { return fail(ErrorCode::kUnavailable, "no hub"); }}};
+  RunningWorker refused{
+      {.fetch = [](const auto&) { return fail(ErrorCode::kForbidden, "gated"); }}};
+
+  EXPECT_EQ(away.wait_end(), 75);
+  EXPECT_EQ(away.app().load_error(), "no hub");
+  EXPECT_EQ(refused.wait_end(), 78);
+}
+
 TEST(Loading, AModelThatCannotBeLoadedEndsTheWorkerWithItsMessage) {
   RunningWorker worker{{.load_error = "broken.gguf: truncated"}};
 

@@ -34,6 +34,7 @@ void Model::load(engine::Engine::StepSink sink, std::function<void(Result<void>)
 
 Result<Model::Loaded> Model::load_now(engine::Engine::StepSink sink) {
   try {
+    MLXS_TRY(fetch());
     auto codec = loader_.load_codec();
     if (!codec) return std::move(codec).error();
     const auto make_runner = [this]() -> Result<std::unique_ptr<engine::Runner>> {
@@ -50,6 +51,22 @@ Result<Model::Loaded> Model::load_now(engine::Engine::StepSink sink) {
   } catch (const std::exception& error) {
     return fail(ErrorCode::kInternal, fmt::format("[load] {}", error.what()));
   }
+}
+
+Result<void> Model::fetch() {
+  if (!loader_.fetch) return {};
+  auto fetched = loader_.fetch([this](FetchProgress now) {
+    fetched_bytes_ = now.bytes;
+    fetch_bytes_total_ = now.bytes_total;
+    fetching_ = true;
+  });
+  fetching_ = false;
+  return fetched;
+}
+
+std::optional<FetchProgress> Model::fetching() const {
+  if (!fetching_) return std::nullopt;
+  return FetchProgress{.bytes = fetched_bytes_, .bytes_total = fetch_bytes_total_};
 }
 
 void Model::unload() {

@@ -3,6 +3,10 @@
 #include "engine/model_runner.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
+#include "hub/meter.h"
+#include "hub/pull.h"
+
+#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <memory>
@@ -64,6 +68,26 @@ class NativeCodec final : public Codec {
   const engine::ModelText text_;
 };
 
+/// A line now and then on how far a pull is.
+class PullLog {
+ public:
+  explicit PullLog(std::string source) : source_(std::move(source)) {}
+
+  void note(const hub::PullProgress& progress) {
+    const TimePoint now = Clock::now();
+    const std::string text = meter_.text(progress, now);
+    if (now < next_) return;
+    spdlog::info("pulling {}: {}", source_, text);
+    next_ = now + kLineEvery;
+  }
+
+ private:
+  static constexpr Milliseconds kLineEvery{10'000};
+  const std::string source_;
+  hub::Meter meter_{Clock::now()};
+  TimePoint next_ = Clock::now() + kLineEvery;
+};
+
 engine::ModelOptions model_options(const Options& options) {
   engine::ModelOptions model;
   model.source = options.source;
@@ -77,14 +101,27 @@ engine::ModelOptions model_options(const Options& options) {
 }  // namespace
 
 ModelLoader native_model(const Options& options) {
+  // What `fetch` finds is what the other two load.
+  const auto model = std::make_shared<engine::ModelOptions>(model_options(options));
   ModelLoader loader;
-  loader.load_codec = [model = model_options(options)]() -> Result<std::unique_ptr<Codec>> {
-    auto text = engine::load_text(model);
+  loader.fetch = [model, source = options.source](
+                     const std::function<void(FetchProgress)>& note) -> Result<void> {
+    PullLog log{source};
+    auto path = hub::locate(source, [&](const hub::PullProgress& progress) {
+      note({.bytes = progress.done, .bytes_total = progress.total});
+      log.note(progress);
+    });
+    if (!path) return std::move(path).error();
+    model->source = std::move(*path);
+    return {};
+  };
+  loader.load_codec = [model]() -> Result<std::unique_ptr<Codec>> {
+    auto text = engine::load_text(*model);
     if (!text) return std::move(text).error();
     return std::make_unique<NativeCodec>(std::move(*text));
   };
-  loader.load_runner = [model = model_options(options)](const LoadProgress& progress) {
-    return engine::load_runner(model, progress);
+  loader.load_runner = [model](const LoadProgress& progress) {
+    return engine::load_runner(*model, progress);
   };
   return loader;
 }

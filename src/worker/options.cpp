@@ -11,7 +11,10 @@ namespace mlxs::worker {
 
 void add_options(CLI::App& command_line, Options& options) {
   command_line.set_version_flag("--version", std::string{kVersion});
-  command_line.add_option("--source", options.source, "Model: a .gguf file or a folder")
+  command_line
+      .add_option("--source",
+                  options.source,
+                  "Model: a .gguf file, a folder, or ORG/NAME[@REVISION][:FILE.gguf] on a hub")
       ->required();
   command_line.add_option("--id", options.id, "Name of the model; default: that of the source");
   command_line.add_option("--compute", options.compute, "Arithmetic: auto or float32")

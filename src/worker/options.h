@@ -16,7 +16,7 @@ namespace mlxs::worker {
 /// What the command line of a worker says.
 struct Options {
   std::string id = {};           ///< Name of the model; by default that of the source.
-  std::string source = {};       ///< A .gguf file, or a folder with safetensors.
+  std::string source = {};       ///< A .gguf file, a folder with safetensors, or a hub's name.
   std::string compute = "auto";  ///< auto | float32
   int sequences_max = 64;        ///< --max-sequences
   int step_tokens_max = 512;     ///< --step-tokens

@@ -21,6 +21,13 @@ constexpr Milliseconds kAtLeastEvery{1'000};
 
 double milliseconds(double seconds) { return std::round(seconds * 1e6) / 1e3; }
 
+void add_load(json::object& state, const Model& model) {
+  state["load_progress"] = model.progress();
+  if (const auto fetching = model.fetching())
+    state["pull"] =
+        json::object{{"bytes", fetching->bytes}, {"bytes_total", fetching->bytes_total}};
+}
+
 void add_engine(json::object& state, engine::Engine& engine) {
   const engine::EngineStats stats = engine.stats();
   state["steps"] = stats.steps;
@@ -53,7 +60,7 @@ std::string state_json(Context& context) {
   state["model"] = context.options.id;
   state["pid"] = ::getpid();
   state["draining"] = context.draining;
-  if (!ready) state["load_progress"] = context.model.progress();
+  if (!ready) add_load(state, context.model);
   state["sequences_max"] = context.model.limits().sequences_max;
   state["waiting_max"] = context.model.limits().waiting_max;
   state["memory_bytes"] = resident_bytes();

@@ -58,6 +58,7 @@ Result<std::unique_ptr<engine::Runner>> load(const ModelKnobs& knobs,
 
 worker::ModelLoader model_loader(ModelKnobs knobs) {
   worker::ModelLoader loader;
+  loader.fetch = knobs.fetch;
   loader.load_codec = [has_template =
                            knobs.has_template]() -> Result<std::unique_ptr<worker::Codec>> {
     return make_byte_codec(has_template);

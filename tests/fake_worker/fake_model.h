@@ -20,6 +20,8 @@ struct ModelKnobs {
   int fail_from_step = -1;      ///< Steps that the runner reports as failed, from this one on.
   int crash_at_step = -1;       ///< The process aborts at this step.
   int hang_at_step = -1;        ///< The step that never ends.
+  /// As ModelLoader's.
+  std::function<Result<void>(const std::function<void(worker::FetchProgress)>&)> fetch = {};
   /// Called before the load; for tests that hold it.
   std::function<void()> before_load = {};
   /// Called before each step, after the knobs; for tests that hold a step under way.
