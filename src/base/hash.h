@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -14,6 +15,9 @@ using Sha256 = std::array<std::uint8_t, 32>;
 
 /// Lower-case hexadecimal, 64 characters.
 [[nodiscard]] std::string to_hex(const Sha256& digest);
+
+/// What `to_hex` wrote, in either case; nothing for any other text.
+[[nodiscard]] std::optional<Sha256> sha256_from_hex(std::string_view text);
 
 /// Whether both are equal, in a time that does not depend on where they differ.
 [[nodiscard]] bool equal_constant_time(const Sha256& a, const Sha256& b);

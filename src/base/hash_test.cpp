@@ -22,5 +22,14 @@ TEST(Sha256, ConstantTimeCompareSeesEveryByte) {
   }
 }
 
+TEST(Sha256, HexadecimalIsReadBackAndNothingElseIs) {
+  const Sha256 digest = sha256("key");
+  EXPECT_EQ(sha256_from_hex(to_hex(digest)), digest);
+  EXPECT_FALSE(sha256_from_hex(""));
+  EXPECT_FALSE(sha256_from_hex(to_hex(digest).substr(1)));
+  EXPECT_FALSE(sha256_from_hex(to_hex(digest) + "0"));
+  EXPECT_FALSE(sha256_from_hex("g" + to_hex(digest).substr(1)));
+}
+
 }  // namespace
 }  // namespace mlxs

@@ -86,15 +86,9 @@ Wrong read_digest(const Node& node, const std::string& path, Sha256& target) {
   Wrong error;
   const std::string* const text = scalar(node, path, kExpected, error);
   if (text == nullptr) return error;
-  Sha256 digest{};
-  bool ok = text->size() == 2 * digest.size();
-  for (std::size_t i = 0; ok && i < digest.size(); ++i) {
-    const char* const at = text->data() + 2 * i;
-    const auto [stop, problem] = std::from_chars(at, at + 2, digest[i], 16);
-    ok = problem == std::errc{} && stop == at + 2;
-  }
-  if (!ok) return wrong(node, path, fmt::format("expected {}", kExpected));
-  target = digest;
+  const auto digest = sha256_from_hex(*text);
+  if (!digest) return wrong(node, path, fmt::format("expected {}", kExpected));
+  target = *digest;
   return {};
 }
 

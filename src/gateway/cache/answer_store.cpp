@@ -210,6 +210,7 @@ bool AnswerStore::insert(KeptAnswer kept, TimePoint now) {
   }
   Segment segment = record->cached() ? Segment::kProbation : Segment::kDedupOnly;
   if (const auto it = table_.find(fingerprint.digest); it != table_.end()) {
+    if (it->second.record->kept.completed > record->kept.completed) return false;
     // One that proved itself stays protected when it is fetched anew.
     if (record->cached() && it->second.segment == Segment::kProtected)
       segment = Segment::kProtected;

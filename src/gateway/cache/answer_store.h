@@ -148,8 +148,8 @@ class AnswerStore {
   [[nodiscard]] std::optional<Hit> find(const Fingerprint& fingerprint,
                                         Wanted wanted,
                                         TimePoint now);
-  /// Keeps an answer in place of an older one. False if it was not kept: no layer takes it, too
-  /// large, or a flush has covered its admission.
+  /// Keeps an answer in place of an older one. False if it was not kept: no layer takes it, it is
+  /// too large, a newer one is there, or a flush has covered its admission.
   bool insert(KeptAnswer kept, TimePoint now);
 
   /// Makes room at once where they shrink.

@@ -1,10 +1,13 @@
 #pragma once
 
+#include "base/ids.h"
 #include "gateway/cache/answer_store.h"
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace mlxs::gateway {
@@ -32,5 +35,24 @@ inline FingerprintPtr fingerprint_of(const std::string& canonical,
   return std::make_shared<const Fingerprint>(Fingerprint{
       .digest = sha256(canonical), .canonical = canonical, .tenant = tenant, .model = model});
 }
+
+/// An empty folder that goes with its content.
+class TemporaryFolder {
+ public:
+  TemporaryFolder()
+      : path_(std::filesystem::temp_directory_path() / random_id("mlxs-cache-test-")) {
+    std::filesystem::create_directories(path_);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
 
 }  // namespace mlxs::gateway

@@ -1,0 +1,36 @@
+#pragma once
+
+#include "base/result.h"
+#include "gateway/cache/epochs.h"
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace mlxs::gateway {
+
+/// The flushes on disk, in the file `epochs` of the state folder: a line with version and checksum,
+/// then JSON. Several processes may share a folder; a save merges what the others wrote. Blocking.
+class EpochFile {
+ public:
+  explicit EpochFile(std::filesystem::path folder) : folder_(std::move(folder)) {}
+
+  /// What was saved. A state with a new lineage where there is no file; kCorruptFile for one that
+  /// cannot be trusted.
+  [[nodiscard]] Result<EpochState> load() const;
+  /// Merges and saves; `epochs` has then taken over what the file had. kIo.
+  [[nodiscard]] Result<void> save(Epochs& epochs) const;
+
+ private:
+  [[nodiscard]] std::filesystem::path path() const { return folder_ / "epochs"; }
+  std::filesystem::path folder_;
+};
+
+/// A state without flushes, of a lineage of its own.
+[[nodiscard]] EpochState new_epochs();
+
+[[nodiscard]] std::string to_text(const EpochState& state);
+/// kCorruptFile.
+[[nodiscard]] Result<EpochState> epochs_from_text(std::string_view text);
+
+}  // namespace mlxs::gateway
