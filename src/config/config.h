@@ -25,6 +25,7 @@ enum class SharePolicy {
                    ///< words)
   kAll,
 };
+[[nodiscard]] std::string_view to_string(SharePolicy policy);
 
 /// An API key: its owner's name and the SHA-256 of the secret. The secret itself is never kept.
 struct Key {

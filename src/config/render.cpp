@@ -44,10 +44,7 @@ std::string spelled(bool flag) { return flag ? "true" : "false"; }
 std::string spelled(std::uint64_t bytes) { return format_size(bytes); }
 std::string spelled(Milliseconds time) { return std::to_string(time.count()); }
 std::string spelled(Seconds time) { return std::to_string(time.count()); }
-std::string spelled(SharePolicy policy) {
-  return std::string{
-      std::ranges::find(kPolicies, policy, [](const auto& p) { return p.second; })->first};
-}
+std::string spelled(SharePolicy policy) { return std::string{to_string(policy)}; }
 
 bool absent(const std::string& text) { return text.empty(); }
 template <class T>
@@ -279,6 +276,10 @@ class KeyLister {
 };
 
 }  // namespace
+
+std::string_view to_string(SharePolicy policy) {
+  return std::ranges::find(kPolicies, policy, [](const auto& one) { return one.second; })->first;
+}
 
 std::string render(const Config& config) {
   Renderer<Config> renderer{config};

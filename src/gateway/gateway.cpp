@@ -1,7 +1,6 @@
 #include "gateway/gateway.h"
 
 #include "api/errors.h"
-#include "base/ids.h"
 #include "base/log.h"
 
 #include <boost/asio/co_spawn.hpp>
@@ -38,11 +37,6 @@ json::object ready_message() {
   return message;
 }
 
-AnswerStore::Limits store_limits(const config::Config& config) {
-  return {.entries_max = static_cast<std::size_t>(config.prompt_cache.entries),
-          .bytes_max = config.prompt_cache.bytes};
-}
-
 std::size_t loop_count(int configured) {
   if (configured > 0) return static_cast<std::size_t>(configured);
   return std::thread::hardware_concurrency() > 4 ? 2 : 1;
@@ -55,8 +49,9 @@ Gateway::Gateway(const GatewayFds& fds, const Tuning& tuning)
       tuning_(tuning),
       metrics_(registry_),
       access_log_(io_, tuning.access_log_lines, metrics_.access_log_dropped),
-      epochs_({.lineage = random_id("")}),
+      epochs_(new_epochs()),
       answers_(epochs_, {}),
+      cache_keeper_(epochs_, answers_, metrics_),
       shared_{
           tuning_, metrics_, admission_, round_robin_, access_log_, epochs_, answers_, features_},
       channel_(io_, fds.control),
@@ -137,13 +132,13 @@ void Gateway::begin(SettingsPtr settings) {
   if (!access_log_.open(config.log.access))
     spdlog::error("[access log] cannot open {}; writing to stderr", config.log.access);
   fleet_.set_settings(settings_);
-  answers_.set_limits(store_limits(config), Clock::now());
+  cache_keeper_.begin(*settings_);
   const std::size_t count = loop_count(config.threads);
   for (std::size_t index = 0; index < count; ++index)
     loops_.push_back(std::make_unique<DataLoop>(
         "data" + std::to_string(index), count, fds_.api, shared_, settings_, fleet_.table()));
   for (const auto& loop : loops_) loop->start();
-  admin_.emplace(shared_, fleet_, settings_);
+  admin_.emplace(shared_, fleet_, cache_keeper_, settings_);
   admin_server_.emplace(
       io_,
       fds_.admin,
@@ -152,6 +147,7 @@ void Gateway::begin(SettingsPtr settings) {
       [](const Error& error) { return api::error_response(error); });
   admin_server_->start();
   asio::co_spawn(io_, canary(), asio::detached);
+  asio::co_spawn(io_, housekeeping(), asio::detached);
   spdlog::info("[gateway] serves with {} data loop(s)", count);
 }
 
@@ -160,7 +156,7 @@ void Gateway::reload(SettingsPtr settings) {
   log_set_level(settings_->config.log.level);
   if (!access_log_.open(settings_->config.log.access))
     spdlog::error("[access log] cannot open {}; writing to stderr", settings_->config.log.access);
-  answers_.set_limits(store_limits(settings_->config), Clock::now());
+  cache_keeper_.set_settings(*settings_);
   for (const auto& loop : loops_) loop->update(settings_);
   admin_->set_settings(settings_);
   admin_server_->set_limits(settings_->http_limits());
@@ -205,6 +201,14 @@ asio::awaitable<void> Gateway::canary() {
     // Woken early by something else: says nothing about the loop.
     const TimePoint now = Clock::now();
     if (now >= due) delay.observe(std::chrono::duration<double>(now - due).count());
+  }
+}
+
+asio::awaitable<void> Gateway::housekeeping() {
+  while (!ending_) {
+    const TimePoint due = Clock::now() + tuning_.housekeeping;
+    while (!ending_ && Clock::now() < due) co_await changed_.wait(due);
+    if (!ending_) cache_keeper_.housekeep();
   }
 }
 

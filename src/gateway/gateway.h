@@ -40,6 +40,7 @@ class Gateway {
  private:
   boost::asio::awaitable<void> control();
   boost::asio::awaitable<void> canary();
+  boost::asio::awaitable<void> housekeeping();
   boost::asio::awaitable<void> drain();
   [[nodiscard]] bool configure(const boost::json::object& message);
   void begin(SettingsPtr settings);
@@ -57,6 +58,7 @@ class Gateway {
   AccessLog access_log_;
   Epochs epochs_;
   AnswerStore answers_;
+  CacheKeeper cache_keeper_;
   Features features_;
   Shared shared_;
   ControlChannel channel_;

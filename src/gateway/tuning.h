@@ -17,7 +17,7 @@ struct Tuning {
   Milliseconds probe_failed{250};    ///< Between two probes of one that does not.
   Milliseconds probe_wait{2'000};    ///< For a probe's answer.
   Milliseconds pool_idle{30'000};    ///< A pooled connection beyond the warm ones: closed.
-  Milliseconds housekeeping{5'000};  ///< How often pools are swept.
+  Milliseconds housekeeping{5'000};  ///< How often pools and kept answers are swept.
   Milliseconds canary{100};          ///< Beat of the event-loop delay measurement.
   Milliseconds drain_grace{2'000};   ///< For the last error events after a drain's time is up.
   std::size_t pool_warm = 2;         ///< Connections per worker kept ready in each loop.

@@ -144,7 +144,8 @@ class Serve(Program, _Answers):
         arguments = [binary("mlx-serving"), "serve", "--config", str(self.config_path),
                      "--listen", listen or f"127.0.0.1:{self.port}"]
         for one in (f"admin.listen={admin_host}:{self.admin_port}",
-                    f"log.access={self.access_log_path}", *sets):
+                    f"log.access={self.access_log_path}", f"state_dir={folder / 'state'}",
+                    *sets):
             arguments += ["--set", one]
         super().__init__("mlx-serving", arguments, folder)
 

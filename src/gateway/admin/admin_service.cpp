@@ -23,10 +23,18 @@ const Route<AdminService> AdminService::kRoutes[] = {
     {{"/admin/v1/workers", "GET"}, &AdminService::workers},
     {{"/admin/v1/models", "GET"}, &AdminService::models},
     {{"/admin/v1/config", "GET"}, &AdminService::config},
+    {{"/admin/v1/cache", "GET"}, &AdminService::cache},
+    {{"/admin/v1/cache/flush", "POST"}, &AdminService::flush},
+    {{"/admin/v1/features", "GET"}, &AdminService::features},
+    {{"/admin/v1/features/", "PUT"}, &AdminService::set_feature},
 };
 
-AdminService::AdminService(Shared& shared, Fleet& fleet, SettingsPtr settings)
-    : shared_(shared), fleet_(fleet), settings_(std::move(settings)), started_at_(Clock::now()) {}
+AdminService::AdminService(Shared& shared, Fleet& fleet, CacheKeeper& keeper, SettingsPtr settings)
+    : shared_(shared),
+      fleet_(fleet),
+      cache_(shared, keeper),
+      settings_(std::move(settings)),
+      started_at_(Clock::now()) {}
 
 asio::awaitable<void> AdminService::handle(http::Exchange& exchange) {
   RequestScope scope{settings_, exchange.request()};
@@ -35,6 +43,9 @@ asio::awaitable<void> AdminService::handle(http::Exchange& exchange) {
                     scope.settings->admin_guard,
                     exchange,
                     scope);
+  if (exchange.request().method == "GET" || !shared_.access_log.enabled()) co_return;
+  close_record(scope.record, exchange);
+  shared_.access_log.write(to_json_line(scope.record));
 }
 
 asio::awaitable<void> AdminService::health(http::Exchange& exchange, RequestScope& scope) {
@@ -81,6 +92,22 @@ asio::awaitable<void> AdminService::config(http::Exchange& exchange, RequestScop
   config::Config shown = scope.settings->config;
   for (config::Key& key : shown.keys) key.sha256 = {};
   return reply_json(exchange, scope, 200, json::object{{"yaml", config::render(shown)}});
+}
+
+asio::awaitable<void> AdminService::cache(http::Exchange& exchange, RequestScope& scope) {
+  return cache_.show(exchange, scope);
+}
+
+asio::awaitable<void> AdminService::flush(http::Exchange& exchange, RequestScope& scope) {
+  return cache_.flush(exchange, scope);
+}
+
+asio::awaitable<void> AdminService::features(http::Exchange& exchange, RequestScope& scope) {
+  return cache_.features(exchange, scope);
+}
+
+asio::awaitable<void> AdminService::set_feature(http::Exchange& exchange, RequestScope& scope) {
+  return cache_.set_feature(exchange, scope);
 }
 
 }  // namespace mlxs::gateway

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "gateway/admin/cache_admin.h"
+#include "gateway/cache_keeper.h"
 #include "gateway/fleet/fleet.h"
 #include "gateway/loop_context.h"
 #include "gateway/request_scope.h"
@@ -11,13 +13,13 @@
 namespace mlxs::gateway {
 
 /// The admin listener's requests, on the control thread, so that they are answered while the data
-/// plane is busy: /health, /ready, /metrics and GET /admin/v1/{status,workers,models,config}. Host
-/// and Origin guards as on the API; keys are asked for if some are configured and the listener can
-/// be reached from other machines.
+/// plane is busy: /health, /ready, /metrics, GET /admin/v1/{status,workers,models,config} and what
+/// CacheAdmin has. Host and Origin guards and keys as on the API. What changes something has its
+/// line in the access log.
 class AdminService {
  public:
-  /// `shared` and `fleet` outlive it.
-  AdminService(Shared& shared, Fleet& fleet, SettingsPtr settings);
+  /// `shared`, `fleet` and `keeper` outlive it.
+  AdminService(Shared& shared, Fleet& fleet, CacheKeeper& keeper, SettingsPtr settings);
 
   boost::asio::awaitable<void> handle(http::Exchange& exchange);
   void set_settings(SettingsPtr settings) { settings_ = std::move(settings); }
@@ -33,9 +35,14 @@ class AdminService {
   boost::asio::awaitable<void> workers(http::Exchange& exchange, RequestScope& scope);
   boost::asio::awaitable<void> models(http::Exchange& exchange, RequestScope& scope);
   boost::asio::awaitable<void> config(http::Exchange& exchange, RequestScope& scope);
+  boost::asio::awaitable<void> cache(http::Exchange& exchange, RequestScope& scope);
+  boost::asio::awaitable<void> flush(http::Exchange& exchange, RequestScope& scope);
+  boost::asio::awaitable<void> features(http::Exchange& exchange, RequestScope& scope);
+  boost::asio::awaitable<void> set_feature(http::Exchange& exchange, RequestScope& scope);
 
   Shared& shared_;
   Fleet& fleet_;
+  CacheAdmin cache_;
   SettingsPtr settings_;
   TimePoint started_at_;
   bool draining_ = false;

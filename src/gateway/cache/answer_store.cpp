@@ -3,6 +3,7 @@
 #include "base/assert.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace mlxs::gateway {
@@ -18,6 +19,10 @@ constexpr std::size_t kEntryShare = 8;
 std::size_t index(Layer layer) { return static_cast<std::size_t>(layer); }
 
 }  // namespace
+
+std::string_view to_string(Layer layer) {
+  return layer == Layer::kDedup ? "dedup" : "prompt_cache";
+}
 
 std::string_view to_string(Eviction reason) {
   switch (reason) {
@@ -138,6 +143,16 @@ void AnswerStore::count_hit(StoreStats::ModelStats& model, const Hit& hit, std::
 }
 
 std::optional<Hit> AnswerStore::find(const Fingerprint& fingerprint, Wanted wanted, TimePoint now) {
+  if (lookup_seconds_ == nullptr) return look_up(fingerprint, wanted, now);
+  const TimePoint began = Clock::now();
+  auto hit = look_up(fingerprint, wanted, now);
+  lookup_seconds_->observe(std::chrono::duration<double>(Clock::now() - began).count());
+  return hit;
+}
+
+std::optional<Hit> AnswerStore::look_up(const Fingerprint& fingerprint,
+                                        Wanted wanted,
+                                        TimePoint now) {
   Dropped dropped;
   RecordPtr record;
   StoreStats::ModelStats* model = nullptr;

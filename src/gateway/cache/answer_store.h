@@ -3,6 +3,7 @@
 #include "base/deadline.h"
 #include "gateway/cache/epochs.h"
 #include "gateway/sharing/fingerprint.h"
+#include "telemetry/metrics.h"
 
 #include <array>
 #include <atomic>
@@ -30,6 +31,7 @@ class StoredAnswer {
 using StoredAnswerPtr = std::shared_ptr<const StoredAnswer>;
 
 enum class Layer : std::uint8_t { kDedup, kPromptCache };
+[[nodiscard]] std::string_view to_string(Layer layer);
 
 /// An answer with all that decides how long and for whom it is kept.
 struct KeptAnswer {
@@ -152,6 +154,9 @@ class AnswerStore {
   /// too large, a newer one is there, or a flush has covered its admission.
   bool insert(KeptAnswer kept, TimePoint now);
 
+  /// From now on `find` observes there how long it takes. Before any other thread uses the store.
+  void measure_lookups(telemetry::Histogram& seconds) { lookup_seconds_ = &seconds; }
+
   /// Makes room at once where they shrink.
   void set_limits(Limits limits, TimePoint now);
   /// Removes what flushes have covered.
@@ -192,7 +197,12 @@ class AnswerStore {
   void bound_dedup_only(std::size_t entries, std::size_t bytes, Dropped& dropped);
   void drop_expired_dedup(TimePoint now, Dropped& dropped);
 
+  [[nodiscard]] std::optional<Hit> look_up(const Fingerprint& fingerprint,
+                                           Wanted wanted,
+                                           TimePoint now);
+
   const Epochs& epochs_;
+  telemetry::Histogram* lookup_seconds_ = nullptr;
   mutable std::mutex mutex_;
   Limits limits_;
   Table table_;

@@ -104,7 +104,7 @@ void Client::send(const http::Request& request) {
   std::string text = request.method + " " + request.target + " HTTP/1.1\r\n";
   for (const auto& [name, value] : request.headers.fields()) text += name + ": " + value + "\r\n";
   if (!request.headers.get("host")) text += "host: localhost\r\n";
-  if (request.method == "POST") {
+  if (request.method == "POST" || request.method == "PUT") {
     if (!request.headers.get("content-type")) text += "content-type: application/json\r\n";
     text += "content-length: " + std::to_string(request.body.size()) + "\r\n";
   }
@@ -192,6 +192,12 @@ Answer post(const http::Address& address,
             http::Headers headers) {
   Client client{address};
   client.post(std::move(path), std::move(body), std::move(headers));
+  return client.read();
+}
+
+Answer put(const http::Address& address, std::string path, std::string body) {
+  Client client{address};
+  client.send({.method = "PUT", .target = std::move(path), .body = std::move(body)});
   return client.read();
 }
 

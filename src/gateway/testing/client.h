@@ -73,6 +73,7 @@ class Client {
                           std::string path,
                           std::string body,
                           http::Headers headers = {});
+[[nodiscard]] Answer put(const http::Address& address, std::string path, std::string body);
 [[nodiscard]] http::Headers headers_of(
     std::initializer_list<std::pair<const char*, const char*>> fields);
 

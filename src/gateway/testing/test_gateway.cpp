@@ -1,6 +1,7 @@
 #include "gateway/testing/test_gateway.h"
 
 #include "base/assert.h"
+#include "base/ids.h"
 #include "gateway/gateway.h"
 
 #include <boost/json/array.hpp>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <system_error>
 #include <utility>
 
 namespace mlxs::gateway {
@@ -50,7 +52,8 @@ json::object entry_of(const NativeEntry& native) {
 
 }  // namespace
 
-TestGateway::TestGateway(const std::string& yaml, const Tuning& tuning) {
+TestGateway::TestGateway(const std::string& yaml, const Tuning& tuning)
+    : state_(std::filesystem::temp_directory_path() / random_id("mlxs-gateway-test-")) {
   const http::Address any{.host = "127.0.0.1"};
   auto api = http::listen_on(any);
   auto admin = http::listen_on(any);
@@ -76,6 +79,8 @@ TestGateway::~TestGateway() {
   thread_.join();
   ::close(api_fd_);
   ::close(admin_fd_);
+  std::error_code ignored;
+  std::filesystem::remove_all(state_, ignored);
 }
 
 void TestGateway::send_line(std::string_view line) {
@@ -91,8 +96,11 @@ void TestGateway::send_line(std::string_view line) {
 void TestGateway::send_config(const std::string& yaml) {
   json::object message;
   message["type"] = "config";
-  message["yaml"] =
-      yaml.find("access:") == std::string::npos ? yaml + "\nlog: { access: off }\n" : yaml;
+  std::string whole = yaml;
+  if (yaml.find("access:") == std::string::npos) whole += "\nlog: { access: off }\n";
+  if (yaml.find("state_dir:") == std::string::npos)
+    whole += "\nstate_dir: \"" + state_.string() + "\"\n";
+  message["yaml"] = whole;
   send_line(json::serialize(message));
 }
 

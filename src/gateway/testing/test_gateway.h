@@ -5,6 +5,7 @@
 #include "gateway/tuning.h"
 #include "http/address.h"
 
+#include <filesystem>
 #include <future>
 #include <memory>
 #include <string>
@@ -32,8 +33,8 @@ struct NativeEntry {
 /// destruction.
 class TestGateway {
  public:
-  /// `yaml` is a configuration; the access log is off unless it says otherwise. Returns once the
-  /// gateway reported ready (or ended).
+  /// `yaml` is a configuration; the access log is off and the state folder a temporary one unless
+  /// it says otherwise. Returns once the gateway reported ready (or ended).
   explicit TestGateway(const std::string& yaml, const Tuning& tuning = {});
   ~TestGateway();
   TestGateway(const TestGateway&) = delete;
@@ -68,6 +69,7 @@ class TestGateway {
   int api_fd_ = -1;
   int admin_fd_ = -1;
   int control_ = -1;
+  std::filesystem::path state_;
   bool was_ready_ = false;
   std::string scrape_key_;
   std::future<int> exit_;

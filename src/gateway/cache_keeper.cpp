@@ -1,0 +1,107 @@
+#include "gateway/cache_keeper.h"
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mlxs::gateway {
+namespace {
+
+namespace asio = boost::asio;
+
+const std::vector<double> kLookup{
+    .0000005, .000001, .0000025, .000005, .00001, .000025, .00005, .0001, .001, .01};
+
+AnswerStore::Limits limits_of(const Settings& settings) {
+  return {.entries_max = static_cast<std::size_t>(settings.config.prompt_cache.entries),
+          .bytes_max = settings.config.prompt_cache.bytes};
+}
+
+}  // namespace
+
+CacheKeeper::CacheKeeper(Epochs& epochs, AnswerStore& store, Metrics& metrics)
+    : epochs_(epochs), store_(store), metrics_(metrics) {
+  store_.measure_lookups(metrics.registry.histogram(
+      "mlx_cache_lookup_seconds", "Looking for a kept answer.", kLookup));
+  collect();
+  metrics.registry.on_collect([this] { collect(); });
+}
+
+CacheKeeper::~CacheKeeper() { files_.join(); }
+
+void CacheKeeper::begin(const Settings& settings) {
+  set_settings(settings);
+  auto folder = config::state_folder(settings.config);
+  if (!folder) {
+    spdlog::warn("{}; flushes will not outlive a restart", folder.error().message);
+    return;
+  }
+  folder_ = std::move(*folder);
+  const auto flushes = EpochFile{*folder_}.load();
+  if (flushes) {
+    epochs_.merge(*flushes);
+  } else {
+    spdlog::error("{} ({}); earlier flushes are forgotten, and the snapshot with them",
+                  flushes.error().message,
+                  folder_->string());
+  }
+}
+
+void CacheKeeper::set_settings(const Settings& settings) {
+  store_.set_limits(limits_of(settings), Clock::now());
+}
+
+asio::awaitable<Result<void>> CacheKeeper::flush(FlushScope scope) {
+  epochs_.flush(scope);
+  // Out of the way of health and metrics: both take their time when there is much.
+  co_return co_await asio::co_spawn(files_, sweep_and_persist(), asio::use_awaitable);
+}
+
+asio::awaitable<Result<void>> CacheKeeper::sweep_and_persist() {
+  store_.drop_flushed();
+  co_return persist();
+}
+
+Result<void> CacheKeeper::persist() {
+  if (!folder_)
+    return fail(ErrorCode::kIo,
+                "[cache] flushed, but there is nowhere to remember it over a restart: set "
+                "state_dir, restart and flush again",
+                "state_dir");
+  auto saved = EpochFile{*folder_}.save(epochs_);
+  if (saved) return saved;
+  return fail(ErrorCode::kIo,
+              fmt::format("[cache] flushed, but a restart would forget it ({}): make state_dir "
+                          "writable, or set another one and restart, then flush again",
+                          saved.error().message),
+              "state_dir");
+}
+
+void CacheKeeper::collect() {
+  const StoreStats stats = store_.stats();
+  for (const Layer layer : {Layer::kDedup, Layer::kPromptCache}) {
+    const auto& counted = stats.layers[static_cast<std::size_t>(layer)];
+    const telemetry::Labels labels{{"layer", std::string{to_string(layer)}}};
+    metrics_.registry.gauge("mlx_cache_entries", "Kept answers, by layer.", labels)
+        .set(static_cast<double>(counted.entries));
+    metrics_.registry.gauge("mlx_cache_bytes", "Size of kept answers, by layer.", labels)
+        .set(static_cast<double>(counted.bytes));
+  }
+  for (const Eviction reason : kEvictions) {
+    telemetry::Counter& counter =
+        metrics_.registry.counter("mlx_cache_evictions_total",
+                                  "Kept answers that went, by reason.",
+                                  {{"reason", std::string{to_string(reason)}}});
+    // Only collections add, one at a time, so the counter never overtakes the store.
+    const std::uint64_t now = stats.evictions[static_cast<std::size_t>(reason)];
+    counter.add(now - counter.value());
+  }
+}
+
+}  // namespace mlxs::gateway
