@@ -152,34 +152,61 @@ GgufValue read_value(Cursor& cursor, GgufType type) {
   return std::uint64_t{0};
 }
 
-/// GGUF's numbers for tensor types that we read, and names for those we don't.
+/// GGUF's numbers for tensor types that we read.
+constexpr std::pair<std::uint32_t, TensorType> kTensorTypes[] = {
+    {0, TensorType::kF32},
+    {1, TensorType::kF16},
+    {2, TensorType::kQ4_0},
+    {3, TensorType::kQ4_1},
+    {6, TensorType::kQ5_0},
+    {7, TensorType::kQ5_1},
+    {8, TensorType::kQ8_0},
+    {10, TensorType::kQ2_K},
+    {11, TensorType::kQ3_K},
+    {12, TensorType::kQ4_K},
+    {13, TensorType::kQ5_K},
+    {14, TensorType::kQ6_K},
+    {20, TensorType::kIQ4_NL},
+    {23, TensorType::kIQ4_XS},
+    {30, TensorType::kBF16},
+    {39, TensorType::kMXFP4},
+};
+
 std::optional<TensorType> tensor_type(std::uint32_t number) {
-  switch (number) {
-    case 0:
-      return TensorType::kF32;
-    case 1:
-      return TensorType::kF16;
-    case 2:
-      return TensorType::kQ4_0;
-    case 3:
-      return TensorType::kQ4_1;
-    case 8:
-      return TensorType::kQ8_0;
-    case 30:
-      return TensorType::kBF16;
-    default:
-      return std::nullopt;
+  for (const auto& [known, type] : kTensorTypes) {
+    if (known == number) return type;
   }
+  return std::nullopt;
 }
 
+std::string supported_types() {
+  std::string names;
+  for (const auto& [number, type] : kTensorTypes) {
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", tensor_type_name(type));
+  }
+  return names;
+}
+
+/// Names of those that we don't, for messages.
 std::string unsupported_type_name(std::uint32_t number) {
   static constexpr std::pair<std::uint32_t, std::string_view> kNames[] = {
-      {6, "Q5_0"},    {7, "Q5_1"},     {9, "Q8_1"},   {10, "Q2_K"},   {11, "Q3_K"},
-      {12, "Q4_K"},   {13, "Q5_K"},    {14, "Q6_K"},  {15, "Q8_K"},   {16, "IQ2_XXS"},
-      {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"},
-      {22, "IQ2_S"},  {23, "IQ4_XS"},  {24, "I8"},    {25, "I16"},    {26, "I32"},
-      {27, "I64"},    {28, "F64"},     {29, "IQ1_M"}, {34, "TQ1_0"},  {35, "TQ2_0"},
-      {39, "MXFP4"},
+      {9, "Q8_1"},
+      {15, "Q8_K"},
+      {16, "IQ2_XXS"},
+      {17, "IQ2_XS"},
+      {18, "IQ3_XXS"},
+      {19, "IQ1_S"},
+      {21, "IQ3_S"},
+      {22, "IQ2_S"},
+      {24, "I8"},
+      {25, "I16"},
+      {26, "I32"},
+      {27, "I64"},
+      {28, "F64"},
+      {29, "IQ1_M"},
+      {34, "TQ1_0"},
+      {35, "TQ2_0"},
+      {40, "NVFP4"},
   };
   for (const auto& [known, name] : kNames) {
     if (known == number) return std::string(name);
@@ -218,15 +245,14 @@ TensorEntry read_tensor(Cursor& cursor) {
   if (cursor.failed()) return entry;
   const auto type = tensor_type(number);
   if (!type) {
-    cursor.unsupported(
-        fmt::format("tensor '{}' has type {}, which is not supported (F32, F16, "
-                    "BF16, Q8_0, Q4_0 and Q4_1 are)",
-                    entry.view.name,
-                    unsupported_type_name(number)));
+    cursor.unsupported(fmt::format("tensor '{}' has type {}, which is not supported ({} are)",
+                                   entry.view.name,
+                                   unsupported_type_name(number),
+                                   supported_types()));
     return entry;
   }
   entry.view.type = *type;
-  if (is_block_quantised(*type) && entry.view.columns() % kQuantBlock != 0) {
+  if (is_block_quantised(*type) && entry.view.columns() % block_elements(*type) != 0) {
     cursor.corrupt(fmt::format("tensor '{}' of type {} has rows of {} elements",
                                entry.view.name,
                                tensor_type_name(*type),

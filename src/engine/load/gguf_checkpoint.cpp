@@ -24,7 +24,7 @@ constexpr std::array<NamePair, 4> kGlobalNames = {{
     {"output.", "lm_head."},
     {"rope_freqs.", "rope_freqs."},
 }};
-constexpr std::array<NamePair, 11> kLayerNames = {{
+constexpr std::array<NamePair, 15> kLayerNames = {{
     {"attn_norm.", "input_layernorm."},
     {"ffn_norm.", "post_attention_layernorm."},
     {"attn_q.", "self_attn.q_proj."},
@@ -36,6 +36,21 @@ constexpr std::array<NamePair, 11> kLayerNames = {{
     {"ffn_gate.", "mlp.gate_proj."},
     {"ffn_up.", "mlp.up_proj."},
     {"ffn_down.", "mlp.down_proj."},
+    {"ffn_gate_inp.", "mlp.gate."},
+    {"ffn_gate_exps.", "mlp.switch_mlp.gate_proj."},
+    {"ffn_up_exps.", "mlp.switch_mlp.up_proj."},
+    {"ffn_down_exps.", "mlp.switch_mlp.down_proj."},
+}};
+/// Gemma's, where they differ: a norm more behind each block.
+constexpr std::array<NamePair, 3> kGemmaLayerNames = {{
+    {"post_attention_norm.", "post_attention_layernorm."},
+    {"ffn_norm.", "pre_feedforward_layernorm."},
+    {"post_ffw_norm.", "post_feedforward_layernorm."},
+}};
+/// Architectures that GGUF spells otherwise than `model_type`.
+constexpr std::array<NamePair, 2> kModelTypes = {{
+    {"qwen3moe", "qwen3_moe"},
+    {"gemma3", "gemma3_text"},
 }};
 
 template <class Pairs>
@@ -47,12 +62,14 @@ std::optional<std::string> renamed(std::string_view name, const Pairs& pairs) {
 }
 
 /// Hugging Face's name of a GGUF tensor; an unknown one keeps its own, and is refused as extra.
-std::string hugging_face_name(const std::string& name) {
+std::string hugging_face_name(const std::string& name, bool gemma) {
   constexpr std::string_view kBlock = "blk.";
   if (!name.starts_with(kBlock)) return renamed(name, kGlobalNames).value_or(name);
   const auto dot = name.find('.', kBlock.size());
   if (dot == std::string::npos) return name;
-  const auto rest = renamed(std::string_view(name).substr(dot + 1), kLayerNames);
+  const std::string_view own = std::string_view(name).substr(dot + 1);
+  auto rest = gemma ? renamed(own, kGemmaLayerNames) : std::nullopt;
+  if (!rest) rest = renamed(own, kLayerNames);
   if (!rest) return name;
   return fmt::format("model.layers.{}.{}", name.substr(kBlock.size(), dot - kBlock.size()), *rest);
 }
@@ -81,6 +98,25 @@ class ConfigMaker {
   std::string architecture_;
 };
 
+bool is_gemma(std::string_view architecture) {
+  return architecture == "gemma2" || architecture == "gemma3";
+}
+
+/// What gemma's scores are divided by the root of is not in the file. It is the width of a head,
+/// but in the two models of 27 billion, which llama.cpp too knows by their layers, the hidden width
+/// shared among the heads.
+void set_gemma_divisor(ConfigMaker& maker, const Gguf& gguf) {
+  const auto layers = gguf.integer(maker.key("block_count"));
+  const auto width = gguf.integer(maker.key("embedding_length"));
+  const auto heads = gguf.integer(maker.key("attention.head_count"));
+  const bool large = layers == (maker.config["model_type"] == "gemma2" ? 46 : 62);
+  if (large && width && heads && *heads > 0) {
+    maker.config["query_pre_attn_scalar"] = *width / *heads;
+  } else {
+    maker.whole("query_pre_attn_scalar", "attention.key_length");
+  }
+}
+
 Result<boost::json::object> make_config(const Gguf& gguf, const std::string& file) {
   const auto architecture = gguf.string("general.architecture");
   if (!architecture) {
@@ -88,7 +124,8 @@ Result<boost::json::object> make_config(const Gguf& gguf, const std::string& fil
                 fmt::format("[gguf] {}: 'general.architecture' is missing", file));
   }
   ConfigMaker maker(gguf, std::string(*architecture));
-  maker.config["model_type"] = *architecture;
+  maker.config["model_type"] =
+      renamed(*architecture, kModelTypes).value_or(std::string(*architecture));
   maker.whole("hidden_size", "embedding_length");
   maker.whole("num_hidden_layers", "block_count");
   maker.whole("intermediate_size", "feed_forward_length");
@@ -98,6 +135,15 @@ Result<boost::json::object> make_config(const Gguf& gguf, const std::string& fil
   maker.whole("max_position_embeddings", "context_length");
   maker.number("rms_norm_eps", "attention.layer_norm_rms_epsilon");
   maker.number("rope_theta", "rope.freq_base");
+  maker.number("rope_local_base_freq", "rope.freq_base_swa");
+  maker.number("attn_logit_softcapping", "attn_logit_softcapping");
+  maker.number("final_logit_softcapping", "final_logit_softcapping");
+  maker.whole("sliding_window", "attention.sliding_window");
+  maker.whole("num_experts", "expert_count");
+  maker.whole("num_experts_per_tok", "expert_used_count");
+  maker.whole("moe_intermediate_size", "expert_feed_forward_length");
+  if (*architecture == "qwen3moe") maker.config["norm_topk_prob"] = true;  // As llama.cpp has it.
+  if (is_gemma(*architecture)) set_gemma_divisor(maker, gguf);
 
   bool output = false;
   bool attention_bias = false;
@@ -125,6 +171,9 @@ Result<boost::json::object> make_config(const Gguf& gguf, const std::string& fil
     if (const auto factor = gguf.number(maker.key("rope.scaling.factor"))) {
       rope_scaling["factor"] = *factor;
     }
+    if (const auto context = gguf.integer(maker.key("rope.scaling.original_context_length"))) {
+      rope_scaling["original_max_position_embeddings"] = *context;
+    }
     maker.config["rope_scaling"] = std::move(rope_scaling);
   }
   return std::move(maker.config);
@@ -151,6 +200,7 @@ Result<Checkpoint> open_gguf_checkpoint(const std::filesystem::path& path) {
   checkpoint.config = std::move(*config);
   checkpoint.digest = digest_of(*file, *gguf);
 
+  const bool gemma = is_gemma(gguf->string("general.architecture").value_or(""));
   const bool interleaved = checkpoint.config["model_type"] == "llama";
   const auto head_count = [&](std::string_view key) {
     const auto count = gguf->integer(key).value_or(0);
@@ -161,7 +211,8 @@ Result<Checkpoint> open_gguf_checkpoint(const std::filesystem::path& path) {
                             ? heads
                             : head_count("llama.attention.head_count_kv");
   for (TensorView tensor : gguf->tensors()) {
-    std::string name = hugging_face_name(tensor.name);
+    std::string name = hugging_face_name(tensor.name, gemma);
+    tensor.one_added = gemma && name.ends_with("norm.weight");
     const bool query = name.find(".self_attn.q_proj.") != std::string::npos;
     const bool key = name.find(".self_attn.k_proj.") != std::string::npos;
     const auto tensor_heads = query ? heads : kv_heads;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mlxs::engine {
@@ -38,6 +39,25 @@ GgufWriter sample(std::uint32_t version = 3) {
   writer.add_floats("matrix", {2, 3}, {1, 2, 3, 4, 5, 6});
   const std::vector<std::byte> blocks(2 * 34, std::byte{1});
   writer.add_tensor("blocks", {2, 32}, 8, blocks);
+  // Every block type by its number, with the bytes of 256 elements.
+  const std::pair<std::uint32_t, std::size_t> kinds[] = {
+      {2, 144},
+      {3, 160},
+      {6, 176},
+      {7, 192},
+      {10, 84},
+      {11, 110},
+      {12, 144},
+      {13, 176},
+      {14, 210},
+      {20, 144},
+      {23, 136},
+      {39, 136},
+  };
+  for (const auto& [type, size] : kinds) {
+    const std::vector<std::byte> bytes(size, std::byte{0x2d});
+    writer.add_tensor("kind " + std::to_string(type), {1, 256}, type, bytes);
+  }
   return writer;
 }
 
@@ -81,7 +101,7 @@ TEST(Gguf, ListsTensorsOutermostAxisFirst) {
   const auto bytes = sample().finish();
   const auto gguf = Gguf::parse(bytes, "x.gguf").value();
 
-  ASSERT_EQ(gguf.tensors().size(), 2u);
+  ASSERT_EQ(gguf.tensors().size(), 14u);
   const TensorView& matrix = gguf.tensors()[0];
   EXPECT_EQ(matrix.name, "matrix");
   EXPECT_THAT(matrix.shape, ElementsAre(2, 3));
@@ -95,13 +115,14 @@ TEST(Gguf, ListsTensorsOutermostAxisFirst) {
 TEST(Gguf, RefusesWhatItDoesNotKnowByName) {
   GgufWriter writer;
   const std::vector<std::byte> data(210);
-  writer.add_tensor("blk.0.ffn_down.weight", {256}, 14, data);
+  writer.add_tensor("blk.0.ffn_down.weight", {256}, 16, data);
   const auto gguf = Gguf::parse(writer.finish(), "x.gguf");
 
   ASSERT_FALSE(gguf);
   EXPECT_EQ(gguf.error().code, ErrorCode::kInvalidRequest);
   EXPECT_THAT(gguf.error().message, HasSubstr("blk.0.ffn_down.weight"));
-  EXPECT_THAT(gguf.error().message, HasSubstr("Q6_K"));
+  EXPECT_THAT(gguf.error().message, HasSubstr("type IQ2_XXS"));
+  EXPECT_THAT(gguf.error().message, HasSubstr("Q6_K, IQ4_NL"));
 }
 
 TEST(Gguf, RefusesOtherVersionsAndFiles) {

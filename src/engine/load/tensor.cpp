@@ -1,12 +1,12 @@
 #include "engine/load/tensor.h"
 
 #include "base/assert.h"
+#include "engine/load/blocks.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <bit>
-#include <cmath>
 #include <cstring>
 
 namespace mlxs::engine {
@@ -24,9 +24,19 @@ constexpr TypeRow kTypes[] = {
     {TensorType::kBF16, "BF16", 1, 2},
     {TensorType::kU32, "U32", 1, 4},
     {TensorType::kU8, "U8", 1, 1},
-    {TensorType::kQ4_0, "Q4_0", kQuantBlock, 2 + 16},
-    {TensorType::kQ4_1, "Q4_1", kQuantBlock, 4 + 16},
-    {TensorType::kQ8_0, "Q8_0", kQuantBlock, 2 + 32},
+    {TensorType::kQ4_0, "Q4_0", 32, 18},
+    {TensorType::kQ4_1, "Q4_1", 32, 20},
+    {TensorType::kQ5_0, "Q5_0", 32, 22},
+    {TensorType::kQ5_1, "Q5_1", 32, 24},
+    {TensorType::kQ8_0, "Q8_0", 32, 34},
+    {TensorType::kQ2_K, "Q2_K", 256, 84},
+    {TensorType::kQ3_K, "Q3_K", 256, 110},
+    {TensorType::kQ4_K, "Q4_K", 256, 144},
+    {TensorType::kQ5_K, "Q5_K", 256, 176},
+    {TensorType::kQ6_K, "Q6_K", 256, 210},
+    {TensorType::kIQ4_NL, "IQ4_NL", 32, 18},
+    {TensorType::kIQ4_XS, "IQ4_XS", 256, 136},
+    {TensorType::kMXFP4, "MXFP4", 32, 17},
 };
 
 const TypeRow& type_row(TensorType type) { return kTypes[static_cast<std::size_t>(type)]; }
@@ -38,46 +48,6 @@ T load(const std::byte* bytes) {
   return value;
 }
 
-float half_to_float(std::uint16_t half) {
-  const std::uint32_t sign = (half & 0x8000u) << 16;
-  const std::uint32_t exponent = (half >> 10) & 0x1fu;
-  const std::uint32_t mantissa = half & 0x3ffu;
-  if (exponent == 0x1f) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
-  if (exponent == 0) {
-    const float magnitude = std::ldexp(static_cast<float>(mantissa), -24);
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
-}
-
-void widen_q4(const std::byte* block, float scale, float offset, float* out) {
-  for (int i = 0; i < kQuantBlock / 2; ++i) {
-    const auto pair = static_cast<std::uint8_t>(block[i]);
-    out[i] = static_cast<float>(pair & 0x0f) * scale + offset;
-    out[i + kQuantBlock / 2] = static_cast<float>(pair >> 4) * scale + offset;
-  }
-}
-
-void widen_block(TensorType type, const std::byte* block, float* out) {
-  float offset = 0;
-  const float scale = block_scale(type, block, offset);
-  switch (type) {
-    case TensorType::kQ4_0:
-      widen_q4(block + 2, scale, offset, out);
-      break;
-    case TensorType::kQ4_1:
-      widen_q4(block + 4, scale, offset, out);
-      break;
-    case TensorType::kQ8_0:
-      for (int i = 0; i < kQuantBlock; ++i) {
-        out[i] = static_cast<float>(static_cast<std::int8_t>(block[2 + i])) * scale;
-      }
-      break;
-    default:
-      MLXS_ASSERT(false && "a block type");
-  }
-}
-
 }  // namespace
 
 std::string_view tensor_type_name(TensorType type) { return type_row(type).name; }
@@ -85,6 +55,8 @@ std::string_view tensor_type_name(TensorType type) { return type_row(type).name;
 bool is_block_quantised(TensorType type) { return type_row(type).elements > 1; }
 
 bool has_values(TensorType type) { return type != TensorType::kU32 && type != TensorType::kU8; }
+
+int block_elements(TensorType type) { return type_row(type).elements; }
 
 std::int64_t row_bytes(TensorType type, std::int64_t columns) {
   const TypeRow& row = type_row(type);
@@ -115,16 +87,6 @@ std::span<const std::byte> TensorView::row(std::int64_t index) const {
   return bytes.subspan(static_cast<std::size_t>(source_row(index)) * size, size);
 }
 
-float block_scale(TensorType type, const std::byte* block, float& offset) {
-  const float scale = half_to_float(load<std::uint16_t>(block));
-  if (type == TensorType::kQ4_1) {
-    offset = half_to_float(load<std::uint16_t>(block + 2));
-  } else {
-    offset = (type == TensorType::kQ8_0 ? -128.0f : -8.0f) * scale;
-  }
-  return scale;
-}
-
 std::string shape_text(std::span<const std::int64_t> shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
@@ -151,9 +113,10 @@ void widen(TensorType type, std::span<const std::byte> bytes, std::int64_t count
       MLXS_ASSERT(false && "packed words have no value of their own");
       return;
     default: {
-      const std::int64_t block_bytes = row_bytes(type, kQuantBlock);
-      for (std::int64_t i = 0; i < count / kQuantBlock; ++i) {
-        widen_block(type, in + i * block_bytes, out + i * kQuantBlock);
+      const int elements = block_elements(type);
+      const std::int64_t block_bytes = row_bytes(type, elements);
+      for (std::int64_t i = 0; i < count / elements; ++i) {
+        widen_block(type, in + i * block_bytes, out + i * elements);
       }
     }
   }

@@ -10,11 +10,28 @@
 
 namespace mlxs::engine {
 
-/// How a tensor's elements are stored in a file. The Q types are GGUF's blocks of 32 elements:
-/// kQ4_0 is d·(q-8), kQ4_1 is d·q+m, kQ8_0 is d·q, with d and m in float16.
-enum class TensorType { kF32, kF16, kBF16, kU32, kU8, kQ4_0, kQ4_1, kQ8_0 };
-
-inline constexpr int kQuantBlock = 32;  ///< Elements in a block of the Q types.
+/// How a tensor's elements are stored in a file. Those from kQ4_0 on are GGUF's blocks of 32 or 256
+/// elements (`blocks.h`); kU32 and kU8 hold what MLX packed.
+enum class TensorType {
+  kF32,
+  kF16,
+  kBF16,
+  kU32,
+  kU8,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ2_K,
+  kQ3_K,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kIQ4_NL,
+  kIQ4_XS,
+  kMXFP4,
+};
 
 /// `type` as files spell it ("F32", "Q4_1", ...).
 [[nodiscard]] std::string_view tensor_type_name(TensorType type);
@@ -22,7 +39,9 @@ inline constexpr int kQuantBlock = 32;  ///< Elements in a block of the Q types.
 /// Whether elements mean something by themselves. Packed words (kU32) and the scales of small
 /// floats (kU8) don't.
 [[nodiscard]] bool has_values(TensorType type);
-/// Bytes of a row of `columns` elements; `columns` is a multiple of kQuantBlock for the Q types.
+/// Elements in a block; 1 for types without.
+[[nodiscard]] int block_elements(TensorType type);
+/// Bytes of a row of `columns` elements, a multiple of `block_elements`.
 [[nodiscard]] std::int64_t row_bytes(TensorType type, std::int64_t columns);
 
 /// A tensor inside a mapped file. Borrowed: the file outlives it.
@@ -51,12 +70,8 @@ struct TensorView {
 /// "[2, 3]", for messages.
 [[nodiscard]] std::string shape_text(std::span<const std::int64_t> shape);
 
-/// Widens `count` stored elements (a multiple of kQuantBlock for the Q types) to float32; exact for
+/// Widens `count` stored elements (a multiple of `block_elements`) to float32; exact for
 /// the float types, else the arithmetic of the block in float32. Only where `has_values`.
 void widen(TensorType type, std::span<const std::byte> bytes, std::int64_t count, float* out);
-
-/// The scale of a block of a Q type; `offset` becomes what is added to scale·q when q counts from 0
-/// (Q8_0: after adding 128).
-[[nodiscard]] float block_scale(TensorType type, const std::byte* block, float& offset);
 
 }  // namespace mlxs::engine

@@ -45,53 +45,6 @@ TEST(Tensor, WidensBrainFloatsExactly) {
   EXPECT_EQ(out[1], -3.140625f);
 }
 
-/// One block with q = 0, 1, 2, ... and d = 0.5 (m = 3 for Q4_1).
-std::vector<std::byte> block_of(TensorType type) {
-  std::vector<std::byte> block = halves({0x3800});
-  if (type == TensorType::kQ4_1) block.insert(block.end(), {std::byte{0x00}, std::byte{0x42}});
-  if (type == TensorType::kQ8_0) {
-    for (int i = 0; i < 32; ++i) block.push_back(std::byte(i - 16));
-  } else {
-    for (int i = 0; i < 16; ++i) block.push_back(std::byte(i | (15 - i) << 4));
-  }
-  return block;
-}
-
-TEST(Tensor, WidensBlocksAsTheFormatSays) {
-  std::vector<float> out(32);
-  widen(TensorType::kQ4_0, block_of(TensorType::kQ4_0), 32, out.data());
-  EXPECT_EQ(out[3], 0.5f * (3 - 8));
-  EXPECT_EQ(out[16], 0.5f * (15 - 8));
-  widen(TensorType::kQ4_1, block_of(TensorType::kQ4_1), 32, out.data());
-  EXPECT_EQ(out[3], 0.5f * 3 + 3);
-  EXPECT_EQ(out[31], 3.0f);
-  widen(TensorType::kQ8_0, block_of(TensorType::kQ8_0), 32, out.data());
-  EXPECT_EQ(out[0], 0.5f * -16);
-  EXPECT_EQ(out[31], 0.5f * 15);
-}
-
-TEST(Tensor, AffineFormHasTheSameValues) {
-  for (const auto type : {TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ8_0}) {
-    const auto bytes = block_of(type);
-    const TensorView view{.name = "x", .type = type, .shape = {1, 32}, .bytes = bytes, .file = ""};
-    std::vector<float> wide(32);
-    widen_rows(view, wide.data());
-    const int bits = affine_bits(type);
-    std::vector<std::uint32_t> packed(static_cast<std::size_t>(bits));
-    float scale = 0;
-    float bias = 0;
-
-    to_affine(view, packed.data(), &scale, &bias);
-
-    for (int i = 0; i < 32; ++i) {
-      const int per_word = 32 / bits;
-      const auto q = packed[static_cast<std::size_t>(i / per_word)] >> (i % per_word * bits) &
-                     ((1u << bits) - 1);
-      EXPECT_EQ(static_cast<float>(q) * scale + bias, wide[static_cast<std::size_t>(i)]) << i;
-    }
-  }
-}
-
 TEST(Tensor, PutsInterleavedHeadsBackIntoOrder) {
   // Two heads of four rows; the file has (i, half), we want (half, i).
   const std::vector<float> rows{0, 2, 1, 3, 4, 6, 5, 7};

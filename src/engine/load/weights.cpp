@@ -1,5 +1,6 @@
 #include "engine/load/weights.h"
 
+#include "engine/load/blocks.h"
 #include "engine/load/repack.h"
 #include "engine/load/tensor.h"
 
@@ -221,16 +222,29 @@ Weight WeightReader::read_packed(const std::string& name,
 
 Weight WeightReader::read_blocks(const TensorView& tensor) {
   advance(tensor);
+  if (tensor.type == TensorType::kMXFP4) {
+    mx::Shape shape = mlx_shape(tensor.shape);
+    mx::Shape groups = shape;
+    shape.back() /= 8;
+    groups.back() /= kGroupElements;
+    Weight weight{.data = uninitialised(shape, mx::uint32),
+                  .scales = uninitialised(groups, mx::uint8),
+                  .group_size = kGroupElements,
+                  .bits = 4,
+                  .mode = "mxfp4"};
+    to_mxfp4(tensor, weight.data.data<std::uint32_t>(), weight.scales->data<std::uint8_t>());
+    return weight;
+  }
   const int bits = affine_bits(tensor.type);
   mx::Shape shape = mlx_shape(tensor.shape);
   const int columns = shape.back();
   shape.back() = columns * bits / 32;
   mx::Shape groups = shape;
-  groups.back() = columns / kQuantBlock;
+  groups.back() = columns / kGroupElements;
   Weight weight{.data = uninitialised(shape, mx::uint32),
                 .scales = uninitialised(groups, mx::float32),
                 .biases = uninitialised(groups, mx::float32),
-                .group_size = kQuantBlock,
+                .group_size = kGroupElements,
                 .bits = bits};
   to_affine(tensor,
             weight.data.data<std::uint32_t>(),

@@ -165,6 +165,15 @@ STORAGES = {  # dtype, then what mlx-lm calls the quantization
     "mxfp8": (mx.bfloat16, {"group_size": 32, "bits": 8, "mode": "mxfp8"}),
     "mixed": (mx.bfloat16, {"group_size": 32, "bits": 4}),
 }
+AS_IN_GGUF = {  # What a GGUF leaves no choice in; ../gguf/make.py makes some of these.
+    "gemma2_bf16": {"query_pre_attn_scalar": 16},
+    "gemma3_bf16": {
+        "query_pre_attn_scalar": 16,
+        "num_hidden_layers": 6,
+        "sliding_window_pattern": 6,
+    },
+    "qwen3_moe_bf16": {"mlp_only_layers": []},
+}
 MIXED = {  # As mlx-lm's recipes: some modules wider, some not at all.
     "model.layers.0.self_attn.v_proj": {"group_size": 64, "bits": 6},
     "model.layers.0.mlp.up_proj": {"group_size": 128, "bits": 3},
@@ -267,6 +276,7 @@ def make(name, architecture, storage):
     module, extra = ARCHITECTURES[architecture]
     dtype, quantization = STORAGES[storage]
     config = {"model_type": module.__name__.split(".")[-1], **BASE, **extra}
+    config.update(AS_IN_GGUF.get(name, {}))
     model = module.Model(module.ModelArgs.from_dict(config))
     if module is gemma3_text:
         model.sanitize({})  # Ties the head to the embedding.

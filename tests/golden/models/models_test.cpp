@@ -73,9 +73,9 @@ Golden read_golden(const std::string& name) {
   return golden;
 }
 
-std::unique_ptr<Runner> load_model(const std::string& name) {
+std::unique_ptr<Runner> load_model(const std::filesystem::path& source) {
   ModelOptions options;
-  options.source = folder_of(name);
+  options.source = source;
   options.compute = Compute::kFloat32;
   options.kv_bytes = std::uint64_t{4} << 20;
   auto runner = load_runner(options, {});
@@ -114,7 +114,7 @@ class Models : public testing::TestWithParam<std::string> {};
 
 TEST_P(Models, LogitsEqualTheReference) {
   const Golden golden = read_golden(GetParam());
-  const auto runner = load_model(GetParam());
+  const auto runner = load_model(folder_of(GetParam()));
   Step step;
   add_segment(step, golden.tokens, 0, static_cast<int>(golden.tokens.size()), 0);
 
@@ -126,7 +126,7 @@ TEST_P(Models, LogitsEqualTheReference) {
 
 TEST_P(Models, ChunkedPrefillEqualsWhole) {
   const Golden golden = read_golden(GetParam());
-  const auto runner = load_model(GetParam());
+  const auto runner = load_model(folder_of(GetParam()));
   const int count = static_cast<int>(golden.tokens.size());
   Step whole_step;
   add_segment(whole_step, golden.tokens, 0, count, 0);
@@ -146,7 +146,7 @@ TEST_P(Models, ChunkedPrefillEqualsWhole) {
 
 // Random rows at random places of their prompts, some decoding, some prefilling, in one step.
 TEST_P(Models, BatchEqualsAlone) {
-  const auto runner = load_model(GetParam());
+  const auto runner = load_model(folder_of(GetParam()));
   const int vocab = runner->info().vocab_size;
   std::mt19937 random(11);
   constexpr int kRows = 7;
@@ -180,7 +180,7 @@ TEST_P(Models, BatchEqualsAlone) {
 // R-ENG-2: a row that takes over another's first block continues as if it had computed it.
 TEST_P(Models, SharedPrefixEqualsCold) {
   const Golden golden = read_golden(GetParam());
-  const auto runner = load_model(GetParam());
+  const auto runner = load_model(folder_of(GetParam()));
   const int count = static_cast<int>(golden.tokens.size());
   Step owner;
   add_segment(owner, golden.tokens, 0, kBlockTokens, 0);
@@ -192,6 +192,23 @@ TEST_P(Models, SharedPrefixEqualsCold) {
   const std::vector<float> logits = run(*runner, step);
 
   EXPECT_LT(distance(logits, std::span(golden.logits).last(logits.size())), kParity);
+}
+
+std::filesystem::path gguf_folder() {
+  return std::filesystem::path(MLXS_SOURCE_DIR) / "tests/golden/gguf";
+}
+
+// The same weights under llama.cpp's names and conventions.
+class GgufModels : public testing::TestWithParam<std::string> {};
+
+TEST_P(GgufModels, LogitsEqualTheFolderOnes) {
+  const Golden golden = read_golden(GetParam());
+  const auto runner = load_model(gguf_folder() / (GetParam() + ".gguf"));
+  Step step;
+  add_segment(step, golden.tokens, 0, static_cast<int>(golden.tokens.size()), 0);
+
+  EXPECT_LT(distance(run(*runner, step), golden.logits), kParity);
+  EXPECT_EQ(runner->info().architecture, config_of(GetParam()).at("model_type").as_string());
 }
 
 /// Every array behind `root` that an operation makes, once.
@@ -264,6 +281,16 @@ TEST(ModelTypes, EachHasAGoldenCase) {
     EXPECT_TRUE(covered.contains(std::string(type))) << type;
   }
 }
+
+std::vector<std::string> gguf_cases() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(gguf_folder())) {
+    if (entry.path().extension() == ".gguf") names.push_back(entry.path().stem().string());
+  }
+  std::ranges::sort(names);
+  return names;
+}
+INSTANTIATE_TEST_SUITE_P(Golden, GgufModels, testing::ValuesIn(gguf_cases()), case_name);
 
 // The path for models whose float32 weights would not fit, and for GPUs: quantised products.
 class QuantisedModels : public testing::TestWithParam<std::string> {};
