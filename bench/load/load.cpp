@@ -11,6 +11,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <random>
 #include <utility>
 
@@ -44,6 +46,7 @@ Deadline Load::patience() const {
 }
 
 boost::json::object Load::run() {
+  read_answers();
   gathered_.expires_at(TimePoint::max());
   gathering_ = options_.users;
   if (options_.rate > 0) {
@@ -55,7 +58,21 @@ boost::json::object Load::run() {
     for (int i = 0; i < options_.users; ++i) asio::co_spawn(io_, user(), asio::detached);
   }
   io_.run();
+  write_answers();
   return report();
+}
+
+void Load::read_answers() {
+  std::ifstream file{options_.answers};
+  std::uint64_t prompt = 0;
+  std::uint64_t hash = 0;
+  while (file >> prompt >> hash) answers_[prompt] = hash;
+}
+
+void Load::write_answers() const {
+  if (options_.answers.empty() || std::filesystem::exists(options_.answers)) return;
+  std::ofstream file{options_.answers};
+  for (const auto& [prompt, hash] : answers_) file << prompt << ' ' << hash << '\n';
 }
 
 void Load::begin_window() {
@@ -218,6 +235,8 @@ asio::awaitable<Result<void>> Load::read_stream(http::ClientConnection& connecti
       if (!complete) co_return complete.error();
       if (!*complete) break;
       if (exchange.answer.take(event.data)) saw_text(exchange, now);
+      exchange.left = exchange.text_frames > 0 && plan_.is_left(exchange.prompt);
+      if (exchange.left) co_return fail(ErrorCode::kCancelled, "left");
     }
   }
 }
@@ -270,6 +289,10 @@ void Load::finish(const Exchange& exchange) {
   if (complete) tokens_ += tokens_in_window(exchange);
   if (now >= window_start_ && now < window_end_) ++in_window_;
   if (exchange.start < window_start_) return;
+  if (exchange.left) {
+    ++left_;
+    return;
+  }
   ++counted_;
   if (exchange.status == 429 || exchange.status == 503) {
     ++refused_;

@@ -42,6 +42,7 @@ struct LoadOptions {
   double timeout = 600;        ///< Seconds without a byte until a request counts as failed.
   bool cut = false;            ///< At the end of the window leave the answers under way.
   Check check = Check::kNone;
+  std::string answers;  ///< With kEqual: a file of answers to compare with; written if not there.
   http::Headers headers;
   std::vector<Watched> watch;
 };
@@ -64,6 +65,7 @@ class Load {
     TimePoint first;  ///< First text; `start` while there is none.
     TimePoint last;
     int status = 0;
+    bool left = false;  ///< The plan's client went away.
     int text_frames = 0;
     int window_frames = 0;  ///< Of those, the ones inside the window.
     AnswerReader answer;
@@ -86,6 +88,8 @@ class Load {
   void one_less();
   void end_window();
   void saw_text(Exchange& exchange, TimePoint now);
+  void read_answers();
+  void write_answers() const;
   void finish(const Exchange& exchange);
   [[nodiscard]] double tokens_in_window(const Exchange& exchange) const;
   [[nodiscard]] bool is_right(const Exchange& exchange);
@@ -114,6 +118,7 @@ class Load {
   std::uint64_t counted_ = 0;  ///< Finished requests that belong to the result.
   std::uint64_t in_window_ = 0;
   std::uint64_t succeeded_ = 0;
+  std::uint64_t left_ = 0;
   std::uint64_t refused_ = 0;  ///< 429 and 503.
   std::uint64_t wrong_ = 0;    ///< Answers that `check` objects to.
   std::uint64_t frames_ = 0;   ///< Text frames in the window.

@@ -63,6 +63,8 @@ int main(int argc, char** argv) {
           std::map<std::string, bench::Check>{{"none", bench::Check::kNone},
                                               {"echo", bench::Check::kEcho},
                                               {"equal", bench::Check::kEqual}}));
+  app.add_option("--answers", options.answers, "With equal: also those in this file, or make it");
+  app.add_flag("--mixed", plan.mixed, "All kinds of requests, and clients that leave");
   app.add_option("--header", headers, "'name: value', repeatable");
   app.add_option("--watch", watch, "NAME=PID: processor time and memory of a process, repeatable");
   app.add_flag("--show", show, "Print the body of the first request and ask nothing");

@@ -30,6 +30,9 @@ constexpr std::array<std::string_view, 128> kWords = {
     "heart",   "voice",   "window",   "garden", "island",  "king",    "queen",   "ship",
     "train",   "bridge",  "letter",   "color",  "dream",   "space",   "star",    "sun"};
 
+constexpr std::uint64_t kBeginnings = 8;  ///< That prompts of a mixed load share,
+constexpr int kBeginningWords = 60;       ///< each of so many words.
+
 /// splitmix64 (Steele, Lea, Flood 2014).
 std::uint64_t mix(std::uint64_t x) {
   x += 0x9e3779b97f4a7c15ULL;
@@ -43,11 +46,6 @@ std::uint64_t mix(std::uint64_t x) {
 Plan::Plan(PlanOptions options) : options_(std::move(options)) {
   before_ = fmt::format(R"({{"model":"{}",)", options_.model);
   before_ += options_.chat ? R"("messages":[{"role":"user","content":")" : R"("prompt":")";
-  after_ = options_.chat ? R"("}])" : R"(")";
-  after_ += fmt::format(
-      R"(,"max_tokens":{},"temperature":{})", options_.answer_tokens, options_.temperature);
-  if (options_.stream) after_ += R"(,"stream":true,"stream_options":{"include_usage":true})";
-  after_ += options_.extra + "}";
 }
 
 std::uint64_t Plan::take(std::uint64_t index) {
@@ -62,16 +60,50 @@ std::uint64_t Plan::take(std::uint64_t index) {
   return distinct_ - 1 - mix(mix(options_.seed) ^ index) % choices;
 }
 
-std::string Plan::body(std::uint64_t prompt) const {
-  std::string text = before_;
-  if (options_.marked) text += marker(prompt) + " ";
-  std::uint64_t state = mix(options_.seed) ^ mix(prompt + 1);
-  for (int i = 0; i < options_.prompt_words; ++i) {
+std::uint64_t Plan::chance(std::uint64_t prompt, std::uint64_t what) const {
+  return mix(mix(options_.seed + what * 0x2545f4914f6cdd1dULL) ^ mix(prompt + 1));
+}
+
+void Plan::append_words(std::string& text, std::uint64_t state, int count) const {
+  for (int i = 0; i < count; ++i) {
     if (i > 0) text += ' ';
     state = mix(state);
     text += kWords[state % kWords.size()];
   }
-  return text + after_;
+}
+
+std::string Plan::body(std::uint64_t prompt) const {
+  std::string text = before_;
+  if (options_.marked) text += marker(prompt) + " ";
+  int words = options_.prompt_words;
+  if (options_.mixed) {
+    if (chance(prompt, 1) % 3 == 0) {
+      append_words(text, mix(options_.seed + chance(prompt, 2) % kBeginnings), kBeginningWords);
+      text += ' ';
+    }
+    words = 1 + static_cast<int>(chance(prompt, 3) % static_cast<std::uint64_t>(words));
+  }
+  append_words(text, chance(prompt, 0), words);
+  text += options_.chat ? R"("}])" : R"(")";
+  append_sampling(text, prompt);
+  if (options_.stream) text += R"(,"stream":true,"stream_options":{"include_usage":true})";
+  return text + options_.extra + "}";
+}
+
+void Plan::append_sampling(std::string& text, std::uint64_t prompt) const {
+  int tokens = options_.answer_tokens;
+  double temperature = options_.temperature;
+  if (options_.mixed) {
+    tokens = 1 + static_cast<int>(chance(prompt, 4) % static_cast<std::uint64_t>(tokens));
+    if (chance(prompt, 5) % 3 == 0) temperature = 0.8;
+    text += fmt::format(R"(,"seed":{})", chance(prompt, 6) % 1000);
+    if (chance(prompt, 7) % 6 == 0) text += R"(,"stop":["7","the"])";
+  }
+  text += fmt::format(R"(,"max_tokens":{},"temperature":{})", tokens, temperature);
+}
+
+bool Plan::is_left(std::uint64_t prompt) const {
+  return options_.mixed && options_.stream && chance(prompt, 8) % 10 == 0;
 }
 
 std::string Plan::target() const {

@@ -19,6 +19,8 @@ struct PlanOptions {
   double temperature = 0;
   std::uint64_t seed = 1;
   bool marked = false;  ///< Prompts begin with a marker that an echoing mock sends back.
+  bool mixed = false;   ///< Lengths up to the above; some prompts begin alike, some answers are
+                        ///< sampled, have stop strings, or are left by their client.
   std::string extra;    ///< More members of the body, with a leading comma.
 };
 
@@ -28,6 +30,8 @@ class Plan {
   /// Which prompt request `index` asks; called with 0, 1, 2, … in order.
   [[nodiscard]] std::uint64_t take(std::uint64_t index);
   [[nodiscard]] std::string body(std::uint64_t prompt) const;
+  /// Whether its client leaves after the first text.
+  [[nodiscard]] bool is_left(std::uint64_t prompt) const;
   [[nodiscard]] std::string target() const;
   /// "#" and 16 hex digits.
   [[nodiscard]] std::string marker(std::uint64_t prompt) const;
@@ -36,8 +40,11 @@ class Plan {
 
  private:
   PlanOptions options_;
-  std::string before_;  // The body up to the prompt's text, and from it on.
-  std::string after_;
+  [[nodiscard]] std::uint64_t chance(std::uint64_t prompt, std::uint64_t what) const;
+  void append_words(std::string& text, std::uint64_t state, int count) const;
+  void append_sampling(std::string& text, std::uint64_t prompt) const;
+
+  std::string before_;  // The body up to the prompt's text.
   std::uint64_t distinct_ = 0;
 };
 

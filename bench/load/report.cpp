@@ -50,6 +50,7 @@ json::object Load::report() const {
   result["requests"] = counted_;
   result["distinct_prompts"] = plan_.distinct();
   result["succeeded"] = succeeded_;
+  result["left"] = left_;
   result["refused"] = refused_;
   result["wrong_answers"] = wrong_;
   result["abandoned"] = abandoned_;
