@@ -59,7 +59,7 @@ TEST_F(CliTest, HelpNamesTheCommandsAndHidesTheGateway) {
   const Ended help = run("--help");
 
   EXPECT_EQ(help.status, 0);
-  for (const char* command : {"serve", "chat", "config", "version"})
+  for (const char* command : {"serve", "chat", "pull", "config", "version"})
     EXPECT_THAT(help.output, HasSubstr(command));
   EXPECT_THAT(help.output, Not(HasSubstr("gateway")));
 }

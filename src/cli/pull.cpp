@@ -83,9 +83,10 @@ void print(const hub::Source& source, const hub::Pulled& pulled) {
   const std::string name = source.to_string();
   const std::string id = source.repository.substr(source.repository.find('/') + 1);
   if (pulled.files > 0) {
-    std::printf("%s: %zu files, %s, of which %s came now\n",
+    std::printf("%s: %zu file%s, %s, of which %s came now\n",
                 name.c_str(),
                 pulled.files,
+                pulled.files == 1 ? "" : "s",
                 hub::format_bytes(pulled.progress.total).c_str(),
                 hub::format_bytes(pulled.progress.transferred).c_str());
   } else {

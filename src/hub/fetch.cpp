@@ -103,8 +103,7 @@ Result<Reply> answered(const FetchContext& context,
     auto reply = transfer.get(request, receiver);
     if (reply && reply->status < 400) return reply;
     const Error error = reply ? refused(context, *reply) : reply.error();
-    const auto told =
-        reply ? retry_after(reply->header("retry-after"), seconds_now()) : std::nullopt;
+    const auto told = reply ? asked_to_wait(*reply, seconds_now()) : std::nullopt;
     MLXS_TRY(patience.wait(error, told));
   }
 }
@@ -223,7 +222,7 @@ class Download final : public Receiver {
         error = begin_again("does not have the range that is missing");
       } else {
         error = refused(context_, *reply);
-        told = retry_after(reply->header("retry-after"), seconds_now());
+        told = asked_to_wait(*reply, seconds_now());
       }
       if (partial_.done() == size()) break;
       MLXS_TRY(patience_.wait(error, told));

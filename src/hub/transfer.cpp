@@ -17,7 +17,7 @@ namespace mlxs::hub {
 namespace {
 
 constexpr int kRedirectsMax = 10;
-constexpr std::int64_t kYearS = 365LL * 24 * 3600;
+constexpr std::uint64_t kYearS = 365ULL * 24 * 3600;
 
 void start_curl() {
   static std::once_flag once;
@@ -65,6 +65,10 @@ std::optional<std::uint64_t> number(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
   return value;
+}
+
+Milliseconds waiting(std::uint64_t seconds) {
+  return Milliseconds{1000 * static_cast<std::int64_t>(std::min(seconds, kYearS))};
 }
 
 bool is_redirect(int status) {
@@ -127,7 +131,7 @@ struct Transfer::Impl {
     if (!reply.from_hub) return;
     const bool final = !is_redirect(reply.status);
     std::string etag = unquoted(reply.header("x-linked-etag"));
-    if (etag.empty() && final) etag = unquoted(reply.header("etag"));
+    if (etag.empty() && final && reply.linked_etag.empty()) etag = unquoted(reply.header("etag"));
     if (!etag.empty()) reply.linked_etag = std::move(etag);
     if (auto size = number(reply.header("x-linked-size"))) reply.linked_size = size;
     reply.error_code = reply.header("x-error-code");
@@ -277,13 +281,20 @@ std::string url_path(std::string_view path) {
   return out;
 }
 
-std::optional<Milliseconds> retry_after(std::string_view value, std::int64_t now_s) {
-  if (const auto seconds = number(value))
-    return Milliseconds{1000 *
-                        static_cast<std::int64_t>(std::min<std::uint64_t>(*seconds, kYearS))};
+std::optional<Milliseconds> asked_to_wait(const Reply& reply, std::int64_t now_s) {
+  // The draft for rate limits, which the hub follows: "api";r=0;t=55 is nothing left for 55 s.
+  const std::string_view limit = reply.header("ratelimit");
+  if (const std::size_t reset = limit.find(";t=");
+      reply.status == 429 && reset != std::string_view::npos) {
+    const std::string_view digits = limit.substr(reset + 3);
+    if (const auto seconds = number(digits.substr(0, digits.find_first_of(";,"))))
+      return waiting(*seconds);
+  }
+  const std::string_view value = reply.header("retry-after");
+  if (const auto seconds = number(value)) return waiting(*seconds);
   const std::time_t date = ::curl_getdate(std::string{value}.c_str(), nullptr);
   if (date < 0) return std::nullopt;
-  return Milliseconds{1000 * std::clamp<std::int64_t>(date - now_s, 0, kYearS)};
+  return waiting(static_cast<std::uint64_t>(std::max<std::int64_t>(date - now_s, 0)));
 }
 
 }  // namespace mlxs::hub

@@ -72,7 +72,8 @@ class Transfer {
 /// `path` as it stands in a URL, slashes kept.
 [[nodiscard]] std::string url_path(std::string_view path);
 
-/// How long `retry-after` asks to wait: seconds, or until a date; nothing if it does not say.
-[[nodiscard]] std::optional<Milliseconds> retry_after(std::string_view value, std::int64_t now_s);
+/// How long a refusal asks to wait, in its `retry-after` (seconds, or until a date) or, with 429,
+/// its `ratelimit`; nothing if it does not say. `now_s`: since 1970.
+[[nodiscard]] std::optional<Milliseconds> asked_to_wait(const Reply& reply, std::int64_t now_s);
 
 }  // namespace mlxs::hub

@@ -229,12 +229,21 @@ TEST(HubRetries, WaitLongerEachTimeAndNeverTooLong) {
   EXPECT_EQ(backoff(rules, 50, 0.0), Milliseconds{30'000});
 }
 
-TEST(HubRetries, RetryAfterIsSecondsOrADate) {
-  EXPECT_EQ(retry_after("7", 0), Milliseconds{7'000});
-  EXPECT_EQ(retry_after("Thu, 01 Jan 1970 00:01:40 GMT", 40), Milliseconds{60'000});
-  EXPECT_EQ(retry_after("Thu, 01 Jan 1970 00:01:40 GMT", 200), Milliseconds{0});
-  EXPECT_EQ(retry_after("soon", 0), std::nullopt);
-  EXPECT_EQ(retry_after("", 0), std::nullopt);
+TEST(HubRetries, WaitAsLongAsTheHubAsks) {
+  const auto wait = [](int status, const char* header, const char* value, std::int64_t now) {
+    Reply reply;
+    reply.status = status;
+    reply.headers[header] = value;
+    return asked_to_wait(reply, now);
+  };
+  constexpr const char* kDate = "Thu, 01 Jan 1970 00:01:40 GMT";
+  EXPECT_EQ(wait(503, "retry-after", "7", 0), Milliseconds{7'000});
+  EXPECT_EQ(wait(503, "retry-after", kDate, 40), Milliseconds{60'000});
+  EXPECT_EQ(wait(503, "retry-after", kDate, 200), Milliseconds{0});
+  EXPECT_EQ(wait(429, "ratelimit", R"("api";r=0;t=55)", 0), Milliseconds{55'000});
+  EXPECT_EQ(wait(200, "ratelimit", R"("api";r=100;t=55)", 0), std::nullopt);
+  EXPECT_EQ(wait(429, "retry-after", "soon", 0), std::nullopt);
+  EXPECT_EQ(wait(429, "x", "", 0), std::nullopt);
 }
 
 TEST(HubUrl, EscapesAllButWhatAPathMayHave) {
