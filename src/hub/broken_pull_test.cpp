@@ -17,6 +17,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 class BrokenPull : public Pull {};
@@ -91,6 +92,7 @@ TEST_F(BrokenPull, WhatAnEarlierProcessLeftMayBeWrong) {
 
     expect_gguf_is_right(run());
 
+    ASSERT_THAT(ranges(kGguf), Not(IsEmpty()));
     EXPECT_EQ(ranges(kGguf).back(), "");
     fs::remove_all(cache().root());
   }
