@@ -225,8 +225,7 @@ Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProg
 
   const std::uint64_t memory_limit = memory_limit_bytes();
   mx::set_memory_limit(memory_limit);
-  // Buffers kept for reuse; a step's activations fit many times over.
-  mx::set_cache_limit(std::min<std::uint64_t>(memory_limit / 16, 1024 * kMiB));
+  mx::set_cache_limit(memory_limit / 16);  // While loading; see below.
   auto policy = weight_policy(*checkpoint, options, memory_limit);
   if (!policy) return policy.error();
 
@@ -234,6 +233,9 @@ Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProg
   auto model = make_model(*checkpoint, weights);
   if (!model) return model.error();
   MLXS_TRY(weights.finish());
+  // Buffers kept for reuse. A step's fit many times over; steps of every size would, in time, fill
+  // whatever there is, so that a process seems to leak (R-ENG-4).
+  mx::set_cache_limit(std::min(memory_limit / 16, 64 * kMiB + weights.bytes() / 16));
 
   const ModelShape& shape = (*model)->shape();
   ModelInfo info{
