@@ -48,7 +48,7 @@ bench: bench-build ## Measure gateway, engine and server, the last two beside ml
 	@scripts/setup.sh bench
 	@python3 bench/load/gateway.py
 	@python3 bench/engine/compare.py
-	@python3 bench/engine/compare.py --name engine-bounds joins:16:4096 behind:4096:100
+	@python3 bench/engine/compare.py --rounds 1 --name engine-bounds joins:16:4096 behind:4096:100
 	@python3 bench/load/server.py users
 	@python3 bench/load/server.py duplicates
 

@@ -267,7 +267,7 @@ def write_tokenizer(folder: pathlib.Path, config: dict) -> None:
     vocabulary = {word: id for id, word in enumerate(words) if id not in taken}
     vocabulary.update(special)
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-                  "use_regex": False}
+                  "use_regex": True}
     added = [{"id": id, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
               "normalized": False, "special": True} for text, id in special.items()]
     tokenizer = {
