@@ -178,7 +178,7 @@ TEST_F(BrokenPull, AServerWithoutRangesIsAskedForAllOfIt) {
 TEST_F(BrokenPull, ARangeThatIsNotTheOneAskedForIsNotTaken) {
   start_gguf();
   write_incomplete(kGguf, hub_->files().at(kGguf).content.substr(0, 100));
-  const std::string& content = hub_->files().at(kGguf).content;
+  const std::string content = hub_->files().at(kGguf).content;
   hub_->meddle_with_storage(first(1, [&](const std::string&) {
     return answer(206, content.substr(90), "Content-Range: bytes 90-49999/50000\r\n");
   }));
