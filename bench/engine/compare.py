@@ -11,6 +11,7 @@ made by bench/tools/make_checkpoint.py serves as both. Writes bench/results/NAME
 
 import argparse
 import json
+import os
 import pathlib
 import shlex
 import statistics
@@ -42,8 +43,12 @@ FIGURES = {
 }
 
 
-def run(command: list[str], environment: dict[str, str] | None = None) -> dict:
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+def run(command: list[str], limit: float, environment: dict[str, str] | None = None) -> dict:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment,
+                              timeout=limit)
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done within {limit:g} s"}
     if done.returncode:
         say(f"{shlex.join(command)} ended with {done.returncode}: {done.stderr[-800:]}")
         return {"error": done.stderr.strip().splitlines()[-1] if done.stderr else "no word"}
@@ -62,7 +67,6 @@ def flags(scenario: str, shared: list[str]) -> list[str]:
 
 def blas() -> dict[str, str]:
     """MLX's Linux wheel carries the reference BLAS; its fastest is with OpenBLAS before it."""
-    import os
     environment = dict(os.environ)
     for path in OPENBLAS:
         if pathlib.Path(path).exists():
@@ -99,14 +103,14 @@ def section(scenario: str, results: dict[str, list[dict]]) -> str:
             return f"## {scenario}\n\nOurs failed: {ours[0].get('error')}"
         mine = statistics.median(values["ours"])
         if not values["mlx-lm"]:
-            rows.append([label, mine, "failed", "–"])
+            rows.append([label, mine, "–", "–"])
             continue
         other = statistics.median(values["mlx-lm"])
         ratio = mine / other if more_is_better else other / mine
         rows.append([label, mine, other, f"{number(ratio)}×" if min(mine, other) > 0 else "–"])
     notes = agreement(ours, theirs)
     if errors := {one["error"] for one in theirs if "error" in one}:
-        notes += f" mlx-lm failed: {'; '.join(errors)}"
+        notes += f" mlx-lm: {'; '.join(errors)}."
     return f"## {scenario}\n\n{table(['', 'ours', 'mlx-lm', 'ours is better by'], rows)}\n\n{notes}"
 
 
@@ -119,6 +123,7 @@ def main() -> None:
     parser.add_argument("--quantised", action="store_true",
                         help="the default model's 4-bit weights for mlx-lm, too")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=150, help="seconds for one run")
     parser.add_argument("--prompt-tokens", type=int, help="of decoding rows")
     parser.add_argument("--answer-tokens", type=int)
     parser.add_argument("--name", default="engine", help="of the page in results/")
@@ -136,7 +141,8 @@ def main() -> None:
         ours = [binary("engine_bench"), name, str(model), *rest]
         theirs = [str(VENV / "bin/python"), str(HERE / "mlx_lm_run.py"), name, str(baseline), *rest]
         sections.append(section(scenario, alternate(arguments.rounds, {
-            "ours": lambda: run(ours), "mlx-lm": lambda: run(theirs, blas())})))
+            "ours": lambda: run(ours, arguments.limit),
+            "mlx-lm": lambda: run(theirs, arguments.limit, blas())})))
     write_page(arguments.name, f"The engine beside mlx-lm: {model.name}", [
         f"mlx-lm 0.32.2 on MLX 0.32.4, its BatchGenerator on {baseline.name}; the same token ids "
         f"in both, medians of {arguments.rounds} runs in turn, each in a process of its own. Greedy, "
