@@ -1,10 +1,11 @@
 // How fast one runner computes steps, without server or scheduler:
 //
-//     runner_bench MODEL [ROWS...]
+//     runner_bench [--float32] MODEL [ROWS...]
 //
 // Prints the load time, prefill of one 512-token prompt, and for each number of rows (default 1, 8,
 // 32) decoding 32 tokens each behind a prompt of 128. Tokens are arbitrary: time doesn't depend on
-// them. Medians of the steps, so that a neighbour on the machine distorts less.
+// them. Medians of the steps and the fastest one, so that a neighbour on the machine distorts less.
+// With --float32 in that mode instead of the default one.
 
 #include "engine/model_runner.h"
 #include "engine/step.h"
@@ -18,6 +19,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -51,6 +54,22 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+/// `processor`: seconds of it that a step took.
+void report(const std::string& what,
+            int tokens,
+            const std::vector<double>& times,
+            double processor) {
+  const double best = std::ranges::min(times);
+  fmt::print(
+      "{}: {:.1f} ms a step ({:.1f} ms of processor), {:.1f} tok/s; best {:.1f} ms, {:.1f}\n",
+      what,
+      median(times) * 1e3,
+      processor * 1e3,
+      tokens / median(times),
+      best * 1e3,
+      tokens / best);
+}
+
 /// Adds `count` tokens of a row that owns blocks [row · width, (row + 1) · width).
 void add_segment(Step& step, int row, int width, int done, int count) {
   Segment segment{static_cast<int>(step.tokens.size()), count, done + count, {}};
@@ -68,11 +87,8 @@ void measure_prefill(Runner& runner) {
     add_segment(step, 0, kPrefillTokens / runner.info().block_tokens, 0, kPrefillTokens);
     times.push_back(timed_step(runner, step));
   }
-  fmt::print("prefill {} tokens: {:.1f} ms ({:.1f} ms of processor), {:.0f} tok/s\n",
-             kPrefillTokens,
-             median(times) * 1e3,
-             (cpu_seconds() - cpu_start) / 5 * 1e3,
-             kPrefillTokens / median(times));
+  const double processor = (cpu_seconds() - cpu_start) / 5;
+  report(fmt::format("prefill {} tokens", kPrefillTokens), kPrefillTokens, times, processor);
 }
 
 void measure_decode(Runner& runner, int rows) {
@@ -94,22 +110,22 @@ void measure_decode(Runner& runner, int rows) {
     for (int row = 0; row < rows; ++row) add_segment(step, row, width, kPromptTokens + i, 1);
     times.push_back(timed_step(runner, step));
   }
-  fmt::print("decode {} rows: {:.1f} ms a step ({:.1f} ms of processor), {:.1f} tok/s\n",
-             rows,
-             median(times) * 1e3,
-             (cpu_seconds() - cpu_start) / kDecodeTokens * 1e3,
-             rows / median(times));
+  const double processor = (cpu_seconds() - cpu_start) / kDecodeTokens;
+  report(fmt::format("decode {} rows", rows), rows, times, processor);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) {
-    fmt::print(stderr, "usage: runner_bench MODEL [ROWS...]\n");
+  const bool float32 = argc > 1 && std::string_view(argv[1]) == "--float32";
+  const int model = float32 ? 2 : 1;
+  if (argc <= model) {
+    fmt::print(stderr, "usage: runner_bench [--float32] MODEL [ROWS...]\n");
     return 2;
   }
   ModelOptions options;
-  options.source = argv[1];
+  options.source = argv[model];
+  if (float32) options.compute = Compute::kFloat32;
   const auto start = std::chrono::steady_clock::now();
   auto runner = load_runner(options, {});
   if (!runner) {
@@ -121,7 +137,7 @@ int main(int argc, char** argv) {
              (*runner)->info().blocks_total,
              (*runner)->info().block_tokens);
   std::vector<int> rows;
-  for (int i = 2; i < argc; ++i) rows.push_back(std::max(1, std::atoi(argv[i])));
+  for (int i = model + 1; i < argc; ++i) rows.push_back(std::max(1, std::atoi(argv[i])));
   if (rows.empty()) rows = {1, 8, 32};
   measure_prefill(**runner);
   for (const int count : rows) measure_decode(**runner, count);

@@ -144,15 +144,16 @@ WeightSizes weight_sizes(const Checkpoint& checkpoint) {
   return sizes;
 }
 
-/// CPU: float32 throughout, since MLX's own quantised and half-precision products are slow there
-/// (measured: 7 tok/s with SmolLM2-135M on two cores); quantised weights stay so only when float32
-/// ones would not fit.
+/// CPU: float32 activations, since MLX's own quantised and half-precision products are slow there
+/// (measured: 7 tok/s with SmolLM2-135M on two cores). Quantised weights are packed for our own
+/// kernels where those take them and `compute` allows, else widened if float32 ones fit.
 Result<WeightPolicy> weight_policy(const Checkpoint& checkpoint,
                                    const ModelOptions& options,
                                    std::uint64_t memory_limit) {
   const bool cpu = mx::default_device() == mx::Device::cpu;
   const bool wide = cpu || options.compute == Compute::kFloat32;
   WeightPolicy policy{wide ? mx::float32 : checkpoint_dtype(checkpoint), true};
+  policy.pack = cpu && options.compute == Compute::kAuto;
   const WeightSizes sizes = weight_sizes(checkpoint);
   const auto limit = static_cast<double>(memory_limit);
   if (cpu) policy.keep_quantised = static_cast<double>(sizes.wide) > limit * kWideWeightsShare;

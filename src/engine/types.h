@@ -13,7 +13,8 @@ enum class SequenceId : std::uint64_t {};
 /// Index of a block of key/value positions in the pool; the same index in every layer.
 enum class BlockId : std::int32_t {};
 
-/// Arithmetic of activations. kAuto is float32 on CPU, the checkpoint's dtype on GPU.
+/// Arithmetic of activations. kAuto on CPU is float32 but for products with quantised
+/// weights, where they are whole numbers of 16 bits; on GPU the checkpoint's dtype.
 enum class Compute { kAuto, kFloat32 };
 
 /// Who goes first where there is not room for all. A class is a head start of

@@ -255,18 +255,47 @@ Weight WeightReader::read_blocks(const TensorView& tensor) {
   return weight;
 }
 
+namespace {
+
+bool can_pack(const Weight& weight) {
+  return weight.quantised() && weight.mode == "affine" && weight.data.ndim() == 2 &&
+         PackedMatrix::can_pack(
+             weight.scales->shape(1) * weight.group_size, weight.bits, weight.group_size);
+}
+
+Weight packed(const Weight& weight) {
+  const mx::array scales = evaluated(mx::astype(*weight.scales, mx::float32));
+  const mx::array biases = evaluated(mx::astype(*weight.biases, mx::float32));
+  Weight result{empty()};
+  result.packed = std::make_shared<const PackedMatrix>(
+      AffineMatrix{.rows = weight.data.shape(0),
+                   .columns = scales.shape(1) * weight.group_size,
+                   .bits = weight.bits,
+                   .group_size = weight.group_size,
+                   .data = weight.data.data<std::uint32_t>(),
+                   .scales = scales.data<float>(),
+                   .biases = biases.data<float>()});
+  return result;
+}
+
+}  // namespace
+
 Weight WeightReader::read(const std::string& name,
                           const std::vector<std::int64_t>& leading,
-                          int columns) {
-  if (contains(name + ".scales")) {
-    const Weight weight = read_packed(name, leading, columns);
-    return policy_.keep_quantised || error_ ? weight : widened(weight);
-  }
+                          int columns,
+                          bool pack) {
+  const auto kept = [&](const Weight& weight) {
+    const bool keep = policy_.keep_quantised || error_ || (pack && can_pack(weight));
+    return keep ? weight : widened(weight);
+  };
+  if (contains(name + ".scales")) return kept(read_packed(name, leading, columns));
   std::vector<std::int64_t> shape = leading;
   shape.push_back(columns);
   const TensorView* tensor = find(name + ".weight", shape);
   if (tensor == nullptr) return {empty()};
-  if (policy_.keep_quantised && is_block_quantised(tensor->type)) return read_blocks(*tensor);
+  if ((policy_.keep_quantised || pack) && is_block_quantised(tensor->type)) {
+    return kept(read_blocks(*tensor));
+  }
   return {dense(*tensor, policy_.dtype)};
 }
 
@@ -328,8 +357,17 @@ Weight WeightReader::matrix(const Part& part, int columns) {
 
 std::vector<Weight> WeightReader::matrices(const std::vector<Part>& parts, int columns) {
   std::vector<Weight> loaded;
-  for (const Part& part : parts) loaded.push_back(read(part.name, {part.rows}, columns));
-  return joined(std::move(loaded), 0);
+  for (const Part& part : parts) {
+    loaded.push_back(read(part.name, {part.rows}, columns, policy_.pack));
+  }
+  std::vector<Weight> result = joined(std::move(loaded), 0);
+  for (Weight& weight : result) {
+    if (!policy_.pack || !can_pack(weight)) continue;
+    bytes_ -= weight.bytes();
+    weight = packed(weight);
+    bytes_ += weight.bytes();
+  }
+  return result;
 }
 
 std::vector<Weight> WeightReader::experts(const std::string& prefix,
@@ -340,13 +378,13 @@ std::vector<Weight> WeightReader::experts(const std::string& prefix,
   for (const Part& part : parts) {
     const std::string stacked = prefix + "switch_mlp." + part.name;
     if (contains(stacked + ".weight")) {
-      loaded.push_back(read(stacked, {count, part.rows}, columns));
+      loaded.push_back(read(stacked, {count, part.rows}, columns, false));
       continue;
     }
     std::vector<Weight> single;
     for (int i = 0; i < count && !error_; ++i) {
       const std::string name = fmt::format("{}experts.{}.{}", prefix, i, part.name);
-      single.push_back(stack_of_one(read(name, {part.rows}, columns)));
+      single.push_back(stack_of_one(read(name, {part.rows}, columns, false)));
       if (!single.back().same_form(single.front())) {
         reject(fmt::format("{}: '{}.weight' is of another form than the experts before it",
                            checkpoint_.config_file,

@@ -22,6 +22,7 @@ namespace mlxs::engine {
 struct WeightPolicy {
   mlx::core::Dtype dtype;       ///< Of dense weights, scales and activations.
   bool keep_quantised = false;  ///< Else quantised matrices are widened to `dtype`.
+  bool pack = false;  ///< Quantised matrices that CPU kernels take are packed for them instead.
 };
 
 /// Hands a model the tensors of a checkpoint as evaluated arrays, by Hugging Face name, and keeps
@@ -80,7 +81,11 @@ class WeightReader {
   const TensorView* find(const std::string& name, std::span<const std::int64_t> shape);
   std::vector<Weight> joined(std::vector<Weight> parts, int axis);
   /// "name.weight" of [leading..., columns].
-  Weight read(const std::string& name, const std::vector<std::int64_t>& leading, int columns);
+  /// `pack`: a form that `packed` takes is kept whatever the policy says.
+  Weight read(const std::string& name,
+              const std::vector<std::int64_t>& leading,
+              int columns,
+              bool pack);
   Weight read_packed(const std::string& name,
                      const std::vector<std::int64_t>& leading,
                      int columns);

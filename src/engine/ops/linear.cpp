@@ -1,6 +1,7 @@
 #include "engine/ops/linear.h"
 
 #include "engine/ops/dense_product.h"
+#include "engine/ops/packed_product.h"
 
 #include <mlx/ops.h>
 #include <mlx/utils.h>
@@ -14,6 +15,7 @@ namespace mx = mlx::core;
 namespace {
 
 mx::array product(const mx::array& x, const Weight& weight) {
+  if (weight.packed) return packed_product(x, weight.packed);
   if (weight.quantised()) {
     return mx::quantized_matmul(x,
                                 weight.data,
@@ -76,6 +78,7 @@ mx::array linear(const mx::array& x,
 }
 
 mx::array embedding(const mx::array& tokens, const Weight& weight, mx::Dtype dtype) {
+  if (weight.packed) return mx::astype(packed_rows(tokens, weight.packed), dtype);
   const mx::array rows = mx::take(weight.data, tokens, 0);
   if (!weight.quantised()) return mx::astype(rows, dtype);
   std::optional<mx::array> biases;

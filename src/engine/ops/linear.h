@@ -13,7 +13,7 @@ namespace mlxs::engine {
 ///   x       [T, columns]  the activations' dtype
 ///   bias    [rows]
 ///   result  [T, rows]     dtype of x; lazy
-/// Dense float32 on CPU goes through `dense_product`.
+/// On CPU packed weights go through `packed_product`, dense float32 through `dense_product`.
 [[nodiscard]] mlx::core::array linear(const mlx::core::array& x,
                                       const Weight& weight,
                                       const std::optional<mlx::core::array>& bias = std::nullopt);

@@ -4,6 +4,7 @@
 #include "engine/ops/gated.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/norm.h"
+#include "engine/ops/parallel.h"
 #include "engine/ops/rope.h"
 
 #include <gtest/gtest.h>
@@ -15,8 +16,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <numbers>
 #include <optional>
+#include <stdexcept>
+#include <utility>
 #include <vector>
 
 namespace mlxs::engine {
@@ -30,6 +34,51 @@ float distance(const mx::array& a, const mx::array& b) {
 }
 
 mx::array normal(mx::Shape shape) { return mx::random::normal(std::move(shape)); }
+
+Weight packed_weight(int rows, int columns) {
+  const std::vector<mx::array> parts = mx::quantize(normal({rows, columns}), 32, 4);
+  mx::array data = parts[0];
+  mx::array scales = parts[1];
+  mx::array biases = parts[2];
+  mx::eval(data, scales, biases);
+  Weight weight{mx::zeros({0})};
+  weight.packed = std::make_shared<const PackedMatrix>(AffineMatrix{rows,
+                                                                    columns,
+                                                                    4,
+                                                                    32,
+                                                                    data.data<std::uint32_t>(),
+                                                                    scales.data<float>(),
+                                                                    biases.data<float>()});
+  return weight;
+}
+
+TEST(Linear, PackedEqualsMatmulWithTheRowsThatEmbeddingReads) {
+  const Weight weight = packed_weight(300, 96);
+  const mx::array wide = embedding(mx::arange(300), weight, mx::float32);
+  for (const int tokens : {1, 2, 7, 64, 130}) {
+    // Every other token, as slices of wider arrays have them.
+    const mx::array x = mx::slice(normal({2 * tokens, 96}), {0, 0}, {2 * tokens, 96}, {2, 1});
+    EXPECT_LT(distance(linear(x, weight), mx::matmul(x, mx::transpose(wide))), 5e-3f) << tokens;
+  }
+  EXPECT_THROW((void)linear(normal({2, 64}), weight), std::invalid_argument);
+}
+
+// R-ENG-2
+TEST(Linear, PackedGivesTheSameBitsForAnyBatchAndNumberOfThreads) {
+  const Weight weight = packed_weight(700, 576);
+  const mx::array x = normal({50, 576});
+  const mx::array all = linear(x, weight);
+  mx::eval(all);
+  for (const int threads : {1, 2, 5}) {
+    set_compute_threads(threads);
+    for (const auto& [first, last] : {std::pair{0, 1}, {3, 50}, {17, 26}, {49, 50}}) {
+      const mx::array part = linear(mx::slice(x, {first, 0}, {last, 576}), weight);
+      EXPECT_TRUE(mx::array_equal(part, mx::slice(all, {first, 0}, {last, 700})).item<bool>())
+          << first << " to " << last << " by " << threads;
+    }
+  }
+  set_compute_threads(0);
+}
 
 TEST(Linear, EqualsMatmulForAnyNumberOfRows) {
   const Weight weight{normal({300, 96})};

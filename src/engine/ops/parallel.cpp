@@ -1,11 +1,10 @@
 #include "engine/ops/parallel.h"
 
+#include "base/assert.h"
+
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -20,9 +19,10 @@ namespace mlxs::engine {
 namespace {
 
 constexpr int kThreadsMax = 64;
-// Between the products of a step a helper waits this long awake, since waking one takes longer
-// (some 50 µs) than most pieces of work.
-constexpr int kSpins = 2000;
+// Between the products of a step a helper stays awake, first at once at hand, then leaving its core
+// to whoever wants it, since waking one takes longer (some 50 µs) than most pieces of work.
+constexpr int kPauses = 200;
+constexpr int kYields = 2000;
 
 constexpr std::int64_t kPieceCostMin = 1 << 16;  // Some 20 µs of elementwise arithmetic.
 constexpr int kPiecesPerThread = 4;
@@ -47,22 +47,18 @@ std::atomic<int>& configured_threads() {
   return threads;
 }
 
-/// One call of `parallel_for`. Shared, so that a helper that comes late finds it over, not gone.
-struct Job {
-  const std::function<void(int)>* work;
-  int count;
-  std::atomic<int> next{0};
-  std::atomic<int> done{0};
+/// Tells the processor that this is a loop which waits.
+void pause() {
+#ifdef __x86_64__
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
 
-  /// Takes pieces until none is left.
-  void help() {
-    for (int i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
-      (*work)(i);
-      if (done.fetch_add(1) + 1 == count) done.notify_all();
-    }
-  }
-};
-
+/// The pieces of one job at a time, taken by a caller and its helpers without locks. Who takes
+/// piece i of n learns both numbers from one word, so that a helper which comes late either finds
+/// nothing left or takes part in the job that is on by then.
 class Helpers {
  public:
   explicit Helpers(int count) {
@@ -76,44 +72,56 @@ class Helpers {
   Helpers& operator=(const Helpers&) = delete;
 
   void run(int count, const std::function<void(int)>& work) {
-    const auto job = std::make_shared<Job>();
-    job->work = &work;
-    job->count = count;
-    {
-      const std::lock_guard lock(mutex_);
-      job_ = job;
-      ticket_.fetch_add(1);
-    }
-    if (sleeping_.load() > 0) wake_.notify_all();
-    job->help();
-    for (int done = job->done.load(); done < count; done = job->done.load()) {
-      job->done.wait(done);
-    }
+    MLXS_ASSERT(count <= kPiecesMax);
+    work_.store(&work, std::memory_order_relaxed);
+    done_.store(0, std::memory_order_relaxed);
+    next_.store(static_cast<std::uint64_t>(count) << kCountShift);
+    tickets_.fetch_add(1);
+    if (sleeping_.load() > 0) tickets_.notify_all();
+    while (help()) continue;
+    for (int i = 0; i < kPauses && done_.load() < count; ++i) pause();
+    for (int done = done_.load(); done < count; done = done_.load()) done_.wait(done);
   }
 
  private:
+  static constexpr int kCountShift = 32;
+  static constexpr int kPiecesMax = 1 << 30;
+
+  struct Place {
+    std::uint64_t word;
+    [[nodiscard]] int count() const { return static_cast<int>(word >> kCountShift); }
+    [[nodiscard]] int piece() const { return static_cast<int>(word & 0xffffffffu); }
+    [[nodiscard]] bool taken() const { return piece() >= count(); }
+  };
+
+  [[nodiscard]] bool idle() const { return Place{next_.load()}.taken(); }
+
+  /// Does a piece; false when none is left. The job stays while one of its pieces is not done, so
+  /// `work_` is the one that the piece belongs to.
+  bool help() {
+    const Place place{next_.fetch_add(1)};
+    if (place.taken()) return false;
+    (*work_.load(std::memory_order_relaxed))(place.piece());
+    if (done_.fetch_add(1) + 1 == place.count()) done_.notify_all();
+    return true;
+  }
+
   void serve() {
-    int seen = 0;
     for (;;) {
-      for (int i = 0; i < kSpins && ticket_.load() == seen; ++i) std::this_thread::yield();
-      std::shared_ptr<Job> job;
-      {
-        std::unique_lock lock(mutex_);
-        ++sleeping_;
-        wake_.wait(lock, [&] { return ticket_.load() != seen; });
-        --sleeping_;
-        seen = ticket_.load();
-        job = job_;
-      }
-      job->help();
+      for (int i = 0; i < kPauses && idle(); ++i) pause();
+      for (int i = 0; i < kYields && idle(); ++i) std::this_thread::yield();
+      sleeping_.fetch_add(1);
+      for (int ticket = tickets_.load(); idle(); ticket = tickets_.load()) tickets_.wait(ticket);
+      sleeping_.fetch_sub(1);
+      while (help()) continue;
     }
   }
 
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::atomic<int> ticket_{0};  ///< Counts jobs; changed under the mutex.
+  std::atomic<std::uint64_t> next_{0};  ///< A Place; its piece grows past its count.
+  std::atomic<const std::function<void(int)>*> work_{nullptr};
+  std::atomic<int> done_{0};
+  std::atomic<int> tickets_{0};  ///< Counts jobs: what sleeping helpers watch.
   std::atomic<int> sleeping_{0};
-  std::shared_ptr<Job> job_;
   std::vector<std::thread> threads_;
 };
 

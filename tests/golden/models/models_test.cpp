@@ -42,6 +42,8 @@ namespace {
 constexpr float kParity = 1e-4f;
 // The same kernels on other shapes: only the order of sums differs.
 constexpr float kSame = 2e-5f;
+// Activations rounded to 1/32512 of the largest of a token.
+constexpr float kCodesParity = 3e-3f;
 
 struct Golden {
   std::vector<TokenId> tokens;
@@ -73,10 +75,11 @@ Golden read_golden(const std::string& name) {
   return golden;
 }
 
-std::unique_ptr<Runner> load_model(const std::filesystem::path& source) {
+std::unique_ptr<Runner> load_model(const std::filesystem::path& source,
+                                   Compute compute = Compute::kFloat32) {
   ModelOptions options;
   options.source = source;
-  options.compute = Compute::kFloat32;
+  options.compute = compute;
   options.kv_bytes = std::uint64_t{4} << 20;
   auto runner = load_runner(options, {});
   if (!runner) throw std::runtime_error(runner.error().message);
@@ -324,6 +327,30 @@ TEST_P(QuantisedModels, KeptQuantisedEqualsTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, QuantisedModels, testing::ValuesIn(cases(quantised)), case_name);
+
+// `compute: auto` on CPU: 4- and 8-bit affine weights meet activations of 16 bits.
+class DefaultMode : public testing::TestWithParam<std::string> {};
+
+TEST_P(DefaultMode, LogitsAreNearTheReferences) {
+  const Golden golden = read_golden(GetParam());
+  const auto runner = load_model(folder_of(GetParam()), Compute::kAuto);
+  Step step;
+  add_segment(step, golden.tokens, 0, static_cast<int>(golden.tokens.size()), 0);
+
+  const float far = distance(run(*runner, step), golden.logits);
+
+  EXPECT_LT(far, kCodesParity);
+  EXPECT_GT(far, 0);
+}
+
+bool packed(const boost::json::object& config) {
+  const auto* form = config.if_contains("quantization");
+  if (form == nullptr || form->at("group_size").to_number<int>() < 32) return false;
+  const int bits = form->at("bits").to_number<int>();
+  return (bits == 4 || bits == 8) &&
+         (!form->as_object().contains("mode") || form->at("mode") == "affine");
+}
+INSTANTIATE_TEST_SUITE_P(Golden, DefaultMode, testing::ValuesIn(cases(packed)), case_name);
 
 }  // namespace
 }  // namespace mlxs::engine::golden

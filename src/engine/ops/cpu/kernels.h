@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace mlxs::engine {
+
+inline constexpr int kPanelRows = 16;     ///< Of the weight, side by side.
+inline constexpr int kPanelColumns = 32;  ///< That share a scale.
+inline constexpr int kCodeTile = 8;       ///< Tokens side by side.
+inline constexpr int kCodeMax = 32512;    ///< 127·256
+
+/// A weight as the kernels read it: panels of kPanelRows rows, behind each other, each a run of
+/// blocks of kPanelColumns columns. A block is
+///   scales [kPanelRows], biases [kPanelRows]   half precision or float32
+///   q                                          by quads of neighbouring columns, [rows][4]
+/// where at 8 bits the quads follow each other, and at 4 bits byte i of quad j < 4 holds that of
+/// quad j in its low half and of quad j + 4 in its high half. Rows that pad the last panel are
+/// zero.
+struct PanelView {
+  const std::uint8_t* data = nullptr;
+  std::int64_t panel_bytes = 0;
+  int columns = 0;
+  int bits = 0;              ///< 4 or 8
+  bool half_scales = false;  ///< Scales and biases are half precision.
+
+  [[nodiscard]] int blocks() const { return columns / kPanelColumns; }
+  [[nodiscard]] int scales_bytes() const { return 2 * kPanelRows * (half_scales ? 2 : 4); }
+  [[nodiscard]] int block_bytes() const {
+    return scales_bytes() + kPanelRows * kPanelColumns * bits / 8;
+  }
+};
+
+/// Activations rounded to whole numbers, `code` = round(x · kCodeMax / max|x|) with the maximum
+/// over the token: 16 bits, of which one token's quietest channels still have more than eight where
+/// the loudest is a hundred times louder. Tokens come in tiles of kCodeTile, the last one shorter;
+/// a tile of n tokens holds, for each block of kPanelColumns, 2·kPanelColumns bytes a token in an
+/// order that is the kernels' own, and a sum of codes a token.
+struct Codes {
+  std::uint8_t* codes = nullptr;  ///< 2·columns bytes a token, aligned to 64
+  float* sums = nullptr;          ///< columns/kPanelColumns a token
+  float* scales = nullptr;        ///< One a token: x ≈ code · scale
+};
+
+/// The product over whole numbers, for one instruction set. All sets give the same bits: sums over
+/// a block are exact, and what follows is the same few float32 operations in the same order
+///   acc = fma(scale, sum(q·code), acc);  acc = fma(bias, sum(code), acc)     block by block
+///   out = acc · (the token's scale)
+/// A token with something not finite gives not-a-number throughout, one below 1e-30 gives zero.
+struct ProductKernels {
+  const char* name;
+  bool (*available)();
+  /// Rounds token `index` of `tokens`, x[columns].
+  void (*encode)(const float* x, int columns, int index, int tokens, const Codes& out);
+  /// out[t, row] for tokens [0, tokens) and the rows of panels [first, last), those below `rows`.
+  void (*multiply)(const PanelView& weight,
+                   int rows,
+                   int first,
+                   int last,
+                   const Codes& codes,
+                   int tokens,
+                   float* out,
+                   std::int64_t out_stride);
+};
+
+/// All that are compiled in, plainest first.
+[[nodiscard]] std::span<const ProductKernels* const> all_product_kernels();
+
+/// The best this machine has, or the one that the environment variable MLXS_CPU_ISA names (plain,
+/// avx2, avx512vnni) when that is there. Chosen once.
+[[nodiscard]] const ProductKernels& product_kernels();
+
+}  // namespace mlxs::engine

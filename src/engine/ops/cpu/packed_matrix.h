@@ -1,0 +1,50 @@
+#pragma once
+
+#include "engine/ops/cpu/kernels.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace mlxs::engine {
+
+/// A matrix [rows, columns] in MLX's affine groups: scale·q + bias, q of `bits` bits from the low
+/// end of each word on.
+struct AffineMatrix {
+  int rows = 0;
+  int columns = 0;
+  int bits = 0;
+  int group_size = 0;
+  const std::uint32_t* data = nullptr;  ///< [rows, columns·bits/32]
+  const float* scales = nullptr;        ///< [rows, columns/group_size]
+  const float* biases = nullptr;        ///< As scales.
+};
+
+/// The same numbers in the order in which the CPU kernels read them (`PanelView`). Immutable; any
+/// thread.
+class PackedMatrix {
+ public:
+  /// Whether there are kernels for such a matrix.
+  [[nodiscard]] static bool can_pack(int columns, int bits, int group_size);
+
+  /// `matrix` satisfies `can_pack`. Scales are stored in half precision where that is exact.
+  explicit PackedMatrix(const AffineMatrix& matrix);
+
+  [[nodiscard]] int rows() const { return rows_; }
+  [[nodiscard]] int columns() const { return view_.columns; }
+  [[nodiscard]] int panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
+  [[nodiscard]] const PanelView& view() const { return view_; }
+  [[nodiscard]] std::uint64_t bytes() const {
+    return static_cast<std::uint64_t>(panels()) * static_cast<std::uint64_t>(view_.panel_bytes);
+  }
+
+  /// Writes row `row` as numbers to out[columns].
+  void unpack_row(int row, float* out) const;
+
+ private:
+  int rows_;
+  PanelView view_;
+  std::shared_ptr<std::byte> memory_;
+};
+
+}  // namespace mlxs::engine

@@ -1,0 +1,112 @@
+#include "engine/ops/cpu/half.h"
+#include "engine/ops/cpu/kernel_sets.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace mlxs::engine {
+namespace {
+
+/// A tile's codes: [block][token][kPanelColumns] of 16 bits.
+struct Tile {
+  int first, tokens;
+};
+Tile tile_of(int token, int tokens) {
+  const int first = token / kCodeTile * kCodeTile;
+  return {first, std::min(kCodeTile, tokens - first)};
+}
+
+std::int64_t codes_at(int columns, const Tile& tile, int token, int block) {
+  return std::int64_t{tile.first} * columns + std::int64_t{block} * tile.tokens * kPanelColumns +
+         (token - tile.first) * kPanelColumns;
+}
+
+std::int64_t sum_at(int columns, const Tile& tile, int token, int block) {
+  return std::int64_t{tile.first} * (columns / kPanelColumns) + std::int64_t{block} * tile.tokens +
+         (token - tile.first);
+}
+
+float scale_at(const PanelView& weight, const std::uint8_t* scales, int index) {
+  if (weight.half_scales) {
+    std::uint16_t half = 0;
+    std::memcpy(&half, scales + index * 2, sizeof half);
+    return half_to_float(half);
+  }
+  float value = 0;
+  std::memcpy(&value, scales + index * 4, sizeof value);
+  return value;
+}
+
+int q_at(int bits, const std::uint8_t* q, int lane, int column) {
+  const int quad = column / 4;
+  const int within = lane * 4 + column % 4;
+  if (bits == 8) return q[quad * kPanelRows * 4 + within];
+  return q[quad % 4 * kPanelRows * 4 + within] >> (quad / 4 * 4) & 15;
+}
+
+bool available() { return true; }
+
+void encode(const float* x, int columns, int index, int tokens, const Codes& out) {
+  auto* const codes = reinterpret_cast<std::int16_t*>(out.codes);
+  const Tile tile = tile_of(index, tokens);
+  float most = 0;
+  bool finite = true;
+  for (int i = 0; i < columns; ++i) {
+    finite = finite && std::isfinite(x[i]);
+    most = std::max(most, std::abs(x[i]));
+  }
+  const bool nothing = !finite || most < kTokenMaxMin;
+  const float factor = nothing ? 0.0f : static_cast<float>(kCodeMax) / most;
+  out.scales[index] = !finite   ? std::numeric_limits<float>::quiet_NaN()
+                      : nothing ? 0.0f
+                                : most / static_cast<float>(kCodeMax);
+  for (int block = 0; block < columns / kPanelColumns; ++block) {
+    int sum = 0;
+    for (int i = 0; i < kPanelColumns; ++i) {
+      const float value = nothing ? 0.0f : x[block * kPanelColumns + i] * factor;
+      const auto code = static_cast<int>(std::nearbyint(value));
+      codes[codes_at(columns, tile, index, block) + i] = static_cast<std::int16_t>(code);
+      sum += code;
+    }
+    out.sums[sum_at(columns, tile, index, block)] = static_cast<float>(sum);
+  }
+}
+
+void multiply(const PanelView& weight,
+              int rows,
+              int first,
+              int last,
+              const Codes& in,
+              int tokens,
+              float* out,
+              std::int64_t out_stride) {
+  const auto* const codes = reinterpret_cast<const std::int16_t*>(in.codes);
+  for (int row = first * kPanelRows; row < std::min(rows, last * kPanelRows); ++row) {
+    const int lane = row % kPanelRows;
+    for (int t = 0; t < tokens; ++t) {
+      const Tile tile = tile_of(t, tokens);
+      const std::uint8_t* at = weight.data + row / kPanelRows * weight.panel_bytes;
+      float acc = 0;
+      for (int block = 0; block < weight.blocks(); ++block, at += weight.block_bytes()) {
+        const std::int16_t* code = codes + codes_at(weight.columns, tile, t, block);
+        int dot = 0;
+        for (int i = 0; i < kPanelColumns; ++i) {
+          dot += q_at(weight.bits, at + weight.scales_bytes(), lane, i) * code[i];
+        }
+        acc = std::fma(scale_at(weight, at, lane), static_cast<float>(dot), acc);
+        acc = std::fma(scale_at(weight, at, kPanelRows + lane),
+                       in.sums[sum_at(weight.columns, tile, t, block)],
+                       acc);
+      }
+      out[t * out_stride + row] = acc * in.scales[t];
+    }
+  }
+}
+
+}  // namespace
+
+const ProductKernels kPlainKernels = {"plain", available, encode, multiply};
+
+}  // namespace mlxs::engine

@@ -1,0 +1,25 @@
+#pragma once
+
+#include "engine/ops/cpu/packed_matrix.h"
+
+#include <mlx/array.h>
+
+#include <memory>
+
+namespace mlxs::engine {
+
+/// x · weightᵀ on CPU over whole numbers: activations become 16-bit codes, each token with its own
+/// scale, and sums and scales are float32 (`ProductKernels`). A token's result depends on the token
+/// and the weight only.
+///   x       [T, columns] float32; rows may lie apart, their elements not
+///   result  [T, rows]    float32; lazy
+[[nodiscard]] mlx::core::array packed_product(const mlx::core::array& x,
+                                              const std::shared_ptr<const PackedMatrix>& weight);
+
+/// Rows of `weight` by number, as numbers.
+///   tokens  [T] int32, each in [0, rows)
+///   result  [T, columns] float32; lazy
+[[nodiscard]] mlx::core::array packed_rows(const mlx::core::array& tokens,
+                                           const std::shared_ptr<const PackedMatrix>& weight);
+
+}  // namespace mlxs::engine
