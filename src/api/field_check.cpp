@@ -18,6 +18,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::size_t kStopMax = 4;
+constexpr std::size_t kPromptsMax = 128;
 constexpr std::size_t kMetadataPairsMax = 16;
 constexpr std::size_t kMetadataKeyBytesMax = 64;
 constexpr std::size_t kMetadataValueBytesMax = 512;
@@ -217,6 +218,10 @@ Result<void> check_prompt(const Field& field, const json::value& value) {
   const json::array& list = value.get_array();
   if (list.empty()) return invalid_value(field.name, kExpected, "an empty list");
   if (list[0].is_number()) return check_token_ids(field.name, list);
+  if (list.size() > kPromptsMax)
+    return invalid_value(field.name,
+                         fmt::format("at most {} prompts", kPromptsMax),
+                         fmt::format("{} of them", list.size()));
   for (std::size_t k = 0; k < list.size(); ++k) {
     const std::string path = fmt::format("{}[{}]", field.name, k);
     if (list[k].is_array() && !list[k].get_array().empty())
@@ -224,12 +229,7 @@ Result<void> check_prompt(const Field& field, const json::value& value) {
     else if (!list[k].is_string())
       return invalid_value(path, kExpected, describe(list[k]));
   }
-  if (list.size() == 1) return {};
-  return fail(ErrorCode::kUnsupportedParameter,
-              fmt::format("'{}' holds {} prompts; this server takes one prompt a request.",
-                          field.name,
-                          list.size()),
-              std::string{field.name});
+  return {};
 }
 
 Result<void> check_type(const Field& field, const json::value& value) {

@@ -23,6 +23,8 @@ const json::value* member(const json::object& object, std::string_view name) {
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
+constexpr std::size_t kChoicesMax = 128;  // the largest `n` that OpenAI documents
+
 Error malformed(std::string_view why) {
   return fail(ErrorCode::kInvalidRequest, fmt::format("The body is not valid JSON: {}.", why));
 }
@@ -75,11 +77,38 @@ std::vector<std::int32_t> token_ids(const json::value& list) {
   return ids;
 }
 
-std::variant<std::string, std::vector<std::int32_t>> prompt(const json::value& given) {
-  const bool wrapped = given.is_array() && !given.get_array()[0].is_number();
-  const json::value& value = wrapped ? given.get_array()[0] : given;
+Prompt prompt(const json::value& value) {
   if (value.is_string()) return std::string{value.get_string()};
   return token_ids(value);
+}
+
+std::vector<Prompt> prompts(const json::value& given) {
+  if (given.is_string() || given.get_array()[0].is_number()) return {prompt(given)};
+  std::vector<Prompt> all;
+  for (const json::value& one : given.get_array()) all.push_back(prompt(one));
+  return all;
+}
+
+/// How many answers, and what is told of their tokens.
+Result<void> read_choices(const json::object& body, NativeRequest& request) {
+  request.n = integer(body, "n").value_or(1);
+  request.best_of = request.n;
+  if (request.surface == Surface::kChat) {
+    const auto top = integer(body, "top_logprobs");
+    if (flag(body, "logprobs"))
+      request.top_logprobs = top.value_or(0);
+    else if (top.value_or(0) > 0)
+      return fail(ErrorCode::kInvalidRequest,
+                  "Invalid 'top_logprobs': only allowed when 'logprobs' is true.",
+                  "top_logprobs");
+    return {};
+  }
+  request.top_logprobs = integer(body, "logprobs");
+  request.best_of = integer(body, "best_of").value_or(request.n);
+  if (request.best_of < request.n)
+    return invalid_value(
+        "best_of", fmt::format("at least n ({})", request.n), fmt::format("{}", request.best_of));
+  return {};
 }
 
 /// A key of logit_bias, which is known to be one.
@@ -171,14 +200,25 @@ Result<NativeRequest> parse_native(const Envelope& envelope) {
   request.include_usage = envelope.include_usage;
   read_sampling(body, request);
   read_penalties(body, request);
+  MLXS_TRY(read_choices(body, request));
   if (request.completion_tokens_max && request.min_tokens > *request.completion_tokens_max)
     return invalid_value("min_tokens",
                          fmt::format("at most max_tokens ({})", *request.completion_tokens_max),
                          fmt::format("{}", request.min_tokens));
   read_extension(body, request);
   if (envelope.surface == Surface::kCompletions) {
-    request.prompt = prompt(body.at("prompt"));
+    request.prompts = prompts(body.at("prompt"));
     request.echo = flag(body, "echo");
+    if (const json::value* suffix = member(body, "suffix")) request.suffix = suffix->get_string();
+    if (request.prompts.size() * static_cast<std::size_t>(request.best_of) > kChoicesMax)
+      return fail(
+          ErrorCode::kInvalidRequest,
+          fmt::format("{} prompts with {} answers each are more than the {} choices that one "
+                      "request may have.",
+                      request.prompts.size(),
+                      request.best_of,
+                      kChoicesMax),
+          "n");
     return request;
   }
   auto messages = template_messages(body.at("messages").get_array());

@@ -31,6 +31,9 @@ struct Envelope {
                                               std::string_view json,
                                               int depth_max = 64);
 
+/// Text or token ids.
+using Prompt = std::variant<std::string, std::vector<std::int32_t>>;
+
 /// llama.cpp's dry_* fields.
 struct DryFields {
   std::optional<float> multiplier;
@@ -52,9 +55,14 @@ struct NativeRequest {
   std::string messages_json;
   std::string tools_json;               ///< Empty if none.
   std::string template_arguments_json;  ///< chat_template_kwargs, empty if none.
-  /// completions: text or token ids.
-  std::variant<std::string, std::vector<std::int32_t>> prompt;
+  std::vector<Prompt> prompts;  ///< completions: at least one.
   bool echo = false;
+  std::string suffix;  ///< completions: what follows the answer; empty if nothing.
+
+  // At most 128 choices altogether: prompts times `best_of`.
+  int n = 1;        ///< Answers to each prompt.
+  int best_of = 1;  ///< How many are generated, at least `n`, of which the best are the answer.
+  std::optional<int> top_logprobs;  ///< Logprobs are wanted, and so many of the most probable.
 
   std::optional<float> temperature;
   std::optional<float> top_p;

@@ -129,7 +129,7 @@ TEST(NativeRequest, TakesAPromptInFourForms) {
   const auto prompt = [](std::string_view text) {
     auto request =
         native(Surface::kCompletions, R"({"model":"m","prompt":)" + std::string{text} + "}");
-    return request.value().prompt;
+    return request.value().prompts.at(0);
   };
   using Ids = std::vector<std::int32_t>;
 
@@ -139,15 +139,54 @@ TEST(NativeRequest, TakesAPromptInFourForms) {
   EXPECT_EQ(std::get<Ids>(prompt("[[1,2]]")), (Ids{1, 2}));
 }
 
-TEST(NativeRequest, RefusesSeveralPromptsInOneRequest) {
+TEST(NativeRequest, TakesSeveralPrompts) {
   for (const std::string_view list : {R"(["a","b"])", "[[1],[2]]"}) {
     const auto request =
         native(Surface::kCompletions, R"({"model":"m","prompt":)" + std::string{list} + "}");
 
-    ASSERT_FALSE(request);
-    EXPECT_EQ(request.error().code, ErrorCode::kUnsupportedParameter);
-    EXPECT_EQ(request.error().param, "prompt");
+    ASSERT_TRUE(request);
+    EXPECT_EQ(request->prompts.size(), 2U);
   }
+}
+
+TEST(NativeRequest, HasAtMost128ChoicesAltogether) {
+  const auto with = [](int prompts, std::string_view more) {
+    std::string list = R"("a")";
+    for (int k = 1; k < prompts; ++k) list += R"(,"a")";
+    return native(Surface::kCompletions,
+                  R"({"model":"m","prompt":[)" + list + "]" + std::string{more} + "}");
+  };
+
+  EXPECT_TRUE(with(64, R"(,"n":2)"));
+  EXPECT_TRUE(with(128, {}));
+  EXPECT_EQ(with(129, {}).error().param, "prompt");
+  EXPECT_EQ(with(65, R"(,"n":2)").error().param, "n");
+  EXPECT_EQ(with(65, R"(,"best_of":2)").error().param, "n");
+}
+
+TEST(NativeRequest, TheBestOfFewerThanAreWantedIsNothing) {
+  EXPECT_EQ(completion(R"("n":3)").value().best_of, 3);
+  EXPECT_EQ(completion(R"("n":2,"best_of":5)").value().best_of, 5);
+  EXPECT_EQ(completion(R"("n":3,"best_of":2)").error().param, "best_of");
+}
+
+TEST(NativeRequest, TopLogprobsNeedLogprobs) {
+  const auto chat = [](std::string_view more) {
+    return native(
+        Surface::kChat,
+        R"({"model":"m","messages":[{"role":"user","content":"x"}],)" + std::string{more} + "}");
+  };
+
+  EXPECT_EQ(chat(R"("logprobs":true)").value().top_logprobs, 0);
+  EXPECT_EQ(chat(R"("logprobs":true,"top_logprobs":20)").value().top_logprobs, 20);
+  EXPECT_EQ(chat(R"("logprobs":false)").value().top_logprobs, std::nullopt);
+  EXPECT_EQ(chat(R"("top_logprobs":1)").error().param, "top_logprobs");
+  EXPECT_EQ(completion(R"("logprobs":0)").value().top_logprobs, 0);
+}
+
+TEST(NativeRequest, AMinimumIsNotAboveTheMaximum) {
+  EXPECT_TRUE(completion(R"("min_tokens":5,"max_tokens":5)"));
+  EXPECT_EQ(completion(R"("min_tokens":6,"max_tokens":5)").error().param, "min_tokens");
 }
 
 TEST(NativeRequest, TakesStreamOptionsOnlyWithAStream) {
@@ -175,8 +214,12 @@ TEST(NativeRequest, ErrorsSayWhatWasExpectedAndWhatCame) {
             "Invalid 'top_p': expected a number above 0 and at most 1, got 0.");
   EXPECT_EQ(completion(R"("stop":["a",7])").error().param, "stop[1]");
   EXPECT_EQ(
-      completion(R"("n":2)").error().message,
-      "Unsupported parameter: 'n' cannot be honoured by this server; leave it out or send 1.");
+      native(Surface::kChat,
+             R"({"model":"m","messages":[{"role":"user","content":"x"}],"verbosity":"low"})")
+          .error()
+          .message,
+      "Unsupported parameter: 'verbosity' cannot be honoured by this server; leave it out or send "
+      "\"medium\".");
 }
 
 TEST(UndocumentedFields, AreNamed) {

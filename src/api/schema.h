@@ -32,7 +32,7 @@ enum class FieldType {
   kToolChoice,      ///< none, auto or required, or an object
   kStop,            ///< string, or a list of at most 4 non-empty strings
   kMessages,        ///< non-empty list of message objects
-  kPrompt,          ///< string, or list of token ids (lists of several prompts are unsupported)
+  kPrompt,          ///< string, list of token ids, or a list of at most 128 of either
   kExtension,       ///< `mlxs`: seed (64 bits) and token_ids (boolean)
 };
 

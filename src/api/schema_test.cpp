@@ -30,6 +30,7 @@ std::optional<Error> error_with(Surface surface, const Field& field, json::value
   json::object body = minimal(surface);
   body[field.name] = std::move(value);
   if (field.type == FieldType::kStreamOptions) body["stream"] = true;
+  if (field.name == "top_logprobs") body["logprobs"] = true;
   auto envelope = parse_envelope(surface, json::serialize(body));
   if (!envelope) return envelope.error();
   auto request = parse_native(*envelope);

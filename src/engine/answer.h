@@ -2,18 +2,21 @@
 
 #include "engine/detokenizer.h"
 #include "engine/engine.h"
+#include "engine/logprob_queue.h"
 #include "engine/stop_matcher.h"
 #include "engine/types.h"
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mlxs::engine {
 
 /// One sequence's way from tokens to events: detokenises, looks for stop strings and end tokens,
-/// counts. Engine thread only.
+/// counts. Follows from the tokens alone. One thread.
 class Answer {
  public:
   struct Ends {
@@ -28,13 +31,21 @@ class Answer {
   /// end token (whose text never appears) or a stop string, kLength after `completion_tokens_max`
   /// (with everything withheld), kError when the token can't be detokenised. Then no more may
   /// follow.
-  [[nodiscard]] GenerationEvent advance(TokenId token);
+  /// `logprob`, for answers that want them: of the token, its text still empty.
+  [[nodiscard]] GenerationEvent advance(TokenId token,
+                                        std::optional<TokenLogprob> logprob = std::nullopt);
+  /// Numbers of a token that `advance` got without, the last one being 1 `back`.
+  void fill_logprob(std::size_t back, float logprob, std::vector<TopLogprob> top) {
+    logprobs_.fill(back, logprob, std::move(top));
+  }
   /// The last event of a sequence that failed. Withheld text is dropped.
   [[nodiscard]] GenerationEvent fail(Error error) const;
 
  private:
   using MaybeReason = std::optional<FinishReason>;
-  [[nodiscard]] Result<MaybeReason> consume(TokenId token, std::string& text);
+  [[nodiscard]] Result<MaybeReason> consume(TokenId token,
+                                            std::optional<TokenLogprob>& logprob,
+                                            std::string& text);
   [[nodiscard]] Result<MaybeReason> close(FinishReason reason, std::string& text);
 
   const SequenceId id_;
@@ -45,6 +56,7 @@ class Answer {
   int completion_tokens_ = 0;
   std::unique_ptr<Detokenizer> detokenizer_;
   StopMatcher stop_matcher_;
+  LogprobQueue logprobs_;
 };
 
 }  // namespace mlxs::engine

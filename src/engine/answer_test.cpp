@@ -104,6 +104,41 @@ TEST(Answer, ACharacterCutByTheLengthIsReplaced) {
   EXPECT_EQ(feed(answer, "\xE2\x82").at(1).text, "\xEF\xBF\xBD");
 }
 
+/// Texts of the logprobs of each event, joined with bars; tokens that were cut end with "!".
+std::vector<std::string> spelled(Answer& answer, std::string_view bytes) {
+  std::vector<std::string> out;
+  std::vector<TokenId> tokens = byte_tokens(bytes);
+  for (TokenId& token : tokens) {
+    if (token == '$') token = kFakeEndToken;
+    const auto event = answer.advance(token, TokenLogprob{.token = token});
+    std::string& text = out.emplace_back();
+    for (std::size_t k = 0; k < event.logprobs.size(); ++k)
+      text += (k == 0 ? "" : "|") + event.logprobs[k].text + (event.logprobs[k].cut ? "!" : "");
+    if (event.finish) break;
+  }
+  return out;
+}
+
+TEST(Answer, TokensComeWithTheTextTheySpell) {
+  Answer answer = answer_of(20, {"END"});
+
+  EXPECT_THAT(spelled(answer, "aENxENDb"), ElementsAre("a", "", "", "E|N|x", "", "", ""));
+}
+
+TEST(Answer, TokensOfWithheldTextComeAtTheEnd) {
+  Answer ended = answer_of(20, {"END"});
+  EXPECT_THAT(spelled(ended, "aEN$"), ElementsAre("a", "", "", "E|N"));
+
+  Answer full = answer_of(3, {"END"});
+  EXPECT_THAT(spelled(full, "aEN"), ElementsAre("a", "", "E|N"));
+}
+
+TEST(Answer, TokensOfOneCharacterComeTogether) {
+  Answer answer = answer_of(6);
+
+  EXPECT_THAT(spelled(answer, "x€\xE2\x82"), ElementsAre("x", "", "", "||€", "", "|\xEF\xBF\xBD"));
+}
+
 TEST(Answer, ATokenWithoutTextFailsIt) {
   Answer answer = answer_of(10);
   (void)feed(answer, "ab");

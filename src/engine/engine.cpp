@@ -57,7 +57,7 @@ class LiveEngine final : public Engine {
   Result<void> check_ids(const GenerationRequest& request) const;
   void loop();
   bool wait_for_work(std::vector<Submission>& inbox, std::vector<SequenceId>& cancels);
-  void accept(Submission&& submission);
+  void accept(Submission&& submission, Turn& turn);
   void drop(SequenceId id, Turn& turn);
   void fail_row(SequenceId id, Error error, Turn& turn);
   void run_step(const StepPlan& plan, Turn& turn);
@@ -145,6 +145,11 @@ Result<void> LiveEngine::submit(std::span<const SequenceId> ids, GenerationReque
       limits_.completion_tokens(request.prompt.size(), request.completion_tokens_max);
   if (!completion) return completion.error();
   request.completion_tokens_max = *completion;
+  MLXS_ASSERT(request.resume.empty() || ids.size() == 1);
+  if (static_cast<int>(request.resume.size()) >= request.completion_tokens_max)
+    return fail(ErrorCode::kInvalidRequest,
+                "The tokens to resume from leave nothing to generate.",
+                "mlxs.resume");
   MLXS_TRY(check_ids(request));
   {
     const std::lock_guard lock{mutex_};
@@ -177,6 +182,7 @@ Result<void> LiveEngine::check_ids(const GenerationRequest& request) const {
         std::move(param));
   };
   for (const TokenId token : request.prompt) MLXS_TRY(check(token, "the prompt", "prompt"));
+  for (const TokenId token : request.resume) MLXS_TRY(check(token, "mlxs.resume", "mlxs.resume"));
   for (const TokenId token : request.stop_tokens)
     MLXS_TRY(check(token, "stop_token_ids", "stop_token_ids"));
   for (const LogitBias& entry : request.sampling.bias)
@@ -227,7 +233,7 @@ void LiveEngine::loop() {
   std::vector<SequenceId> cancels;
   while (wait_for_work(inbox, cancels)) {
     Turn turn;
-    for (Submission& submission : inbox) accept(std::move(submission));
+    for (Submission& submission : inbox) accept(std::move(submission), turn);
     for (const SequenceId id : cancels)
       if (scheduler_->cancel(id)) {
         drop(id, turn);
@@ -246,19 +252,25 @@ void LiveEngine::loop() {
   }
 }
 
-void LiveEngine::accept(Submission&& submission) {
+void LiveEngine::accept(Submission&& submission, Turn& turn) {
   auto& [ids, request] = submission;
   for (const SequenceId id : ids) {
     rows_.try_emplace(id, id, info_, request, make_detokenizer_());
     ++request.sampling.choice;
   }
   counters_.prompt_tokens += request.prompt.size();
+  if (!request.resume.empty())
+    if (auto resumed = rows_.at(ids.front()).resume(request.resume); !resumed)
+      return fail_row(ids.front(), std::move(resumed).error(), turn);
+  const bool prompt_logits = request.prompt_logits_wanted();
+  request.completion_tokens_max -= static_cast<int>(request.resume.size());
+  request.prompt.insert(request.prompt.end(), request.resume.begin(), request.resume.end());
   const auto queued = scheduler_->submit({.choices = std::move(ids),
                                           .prompt = std::move(request.prompt),
                                           .completion_tokens_max = request.completion_tokens_max,
                                           .deadline = request.deadline,
                                           .priority = request.priority,
-                                          .prompt_logits = request.prompt_logprobs});
+                                          .prompt_logits = prompt_logits});
   MLXS_ASSERT(queued);  // our submit has checked the same limits
 }
 
@@ -285,6 +297,10 @@ void LiveEngine::run_step(const StepPlan& plan, Turn& turn) {
     MLXS_ASSERT(logits->vocab_size == info_.vocab_size);
     MLXS_ASSERT(logits->values.size() ==
                 plan.step.logits_at.size() * static_cast<std::size_t>(logits->vocab_size));
+    for (const PromptRow& row : plan.prompt_rows)
+      rows_.at(row.sequence)
+          .note_prompt(
+              logits->row(static_cast<std::size_t>(row.logits_row)), row.position, draw_scratch_);
     std::vector<Drawn> drawn;
     drawn.reserve(plan.draws.size());
     for (const Draw& next : plan.draws)

@@ -30,9 +30,15 @@ struct GenerationEvent {
   std::string text;                         ///< Valid UTF-8; concatenation is the answer.
   std::optional<FinishReason> finish = {};  ///< Set in a sequence's last event.
   std::optional<Error> error = {};          ///< With FinishReason::kError.
-  int prompt_tokens = 0;                    ///< Set in the last event, as are the next two.
-  int completion_tokens = 0;                ///< Tokens drawn, the end token included.
-  int cached_tokens = 0;                    ///< Of the prompt, taken from the prefix cache.
+  /// The tokens that spell `text`, where they were asked for: later than their ids while text is
+  /// withheld, none for an end token or what is beyond a stop string.
+  std::vector<TokenLogprob> logprobs = {};
+  /// The prompt's tokens from the second on, without text, where they were asked for; in the first
+  /// choice's first event.
+  std::vector<TokenLogprob> prompt_logprobs = {};
+  int prompt_tokens = 0;      ///< Set in the last event, as are the next two.
+  int completion_tokens = 0;  ///< Tokens drawn, the end token included.
+  int cached_tokens = 0;      ///< Of the prompt, taken from the prefix cache.
 };
 
 struct GenerationRequest {
@@ -42,9 +48,21 @@ struct GenerationRequest {
   std::vector<std::string> stop;  ///< Not part of the answer's text.
   Deadline deadline;
   Priority priority = Priority::kNormal;
+  /// How many of the most probable tokens come with each token; nothing: no logprobs at all.
+  std::optional<int> top_logprobs = {};
+  /// Tokens of this answer that were generated already, here or elsewhere: they are gone through
+  /// without events, and the answer goes on as if it had not been interrupted. They count in
+  /// `completion_tokens_max` and in the usage. Only where there is one choice.
+  std::vector<TokenId> resume = {};
   /// Logits at every position of the prompt are computed and looked at (echo with logprobs), so
-  /// nothing of it is taken from the prefix cache.
+  /// nothing of it is taken from the prefix cache. Only with `top_logprobs`.
   bool prompt_logprobs = false;
+
+  /// Whether logits of all positions are needed: of the prompt, or of resumed tokens, some of which
+  /// may be withheld still.
+  [[nodiscard]] bool prompt_logits_wanted() const {
+    return top_logprobs && (prompt_logprobs || !resume.empty());
+  }
   /// Until so many tokens were generated no end token can come, and text is no part of a stop
   /// string.
   int min_tokens = 0;
@@ -117,8 +135,9 @@ class Engine {
   /// id; the k-th draws with `sampling.choice + k`. The prompt is prefilled once for all of them.
   /// kOverloaded when they are more than what `sequences_max + waiting_max` leaves,
   /// kContextLengthExceeded when the prompt leaves no room for one token, kOutOfMemory when it
-  /// could never fit into the blocks; then none is queued. The caller chooses `ids`, unique in the
-  /// process, so that it can route events that arrive before this returns.
+  /// could never fit into the blocks, kInvalidRequest naming the field when a token id is outside
+  /// the vocabulary or `resume` leaves nothing to generate; then none is queued. The caller chooses
+  /// `ids`, unique in the process, so that it can route events that arrive before this returns.
   [[nodiscard]] virtual Result<void> submit(std::span<const SequenceId> ids,
                                             GenerationRequest request) = 0;
   [[nodiscard]] Result<void> submit(SequenceId id, GenerationRequest request) {

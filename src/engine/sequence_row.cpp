@@ -21,6 +21,9 @@ SequenceRow::SequenceRow(SequenceId id,
                          const GenerationRequest& request,
                          std::unique_ptr<Detokenizer> detokenizer)
     : sampling_{request.sampling},
+      top_logprobs_{request.top_logprobs},
+      prompt_{request.prompt_logits_wanted() ? request.prompt : std::vector<TokenId>{}},
+      prompt_tokens_{request.prompt.size()},
       rules_{LogitRules::make(
           request.sampling,
           {.min_tokens = request.min_tokens, .end_tokens = end_tokens_of(info, request)},
@@ -32,6 +35,33 @@ SequenceRow::SequenceRow(SequenceId id,
                .completion_tokens_max = request.completion_tokens_max,
                .min_tokens = request.min_tokens},
               std::move(detokenizer)} {}
+
+Result<void> SequenceRow::resume(std::span<const TokenId> ids) {
+  for (const TokenId token : ids) {
+    std::optional<TokenLogprob> logprob;
+    if (top_logprobs_) logprob.emplace().token = token;  // the numbers come by note_prompt
+    const GenerationEvent event = answer_.advance(token, std::move(logprob));
+    if (event.error) return *event.error;
+    if (event.finish)
+      return mlxs::fail(ErrorCode::kInvalidRequest,
+                        "The tokens to resume from end the answer already.",
+                        "mlxs.resume");
+    if (rules_ != nullptr) rules_->add(token);
+  }
+  prompt_.insert(prompt_.end(), ids.begin(), ids.end());
+  return {};
+}
+
+void SequenceRow::note_prompt(std::span<const float> logits, int position, DrawScratch& scratch) {
+  const auto at = static_cast<std::size_t>(position);
+  const bool broken = find_best(logits).broken;  // the first draw says so, too
+  if (broken) return;
+  TokenLogprob found = scratch.sampler.logprob(logits, prompt_.at(at), *top_logprobs_);
+  if (at < prompt_tokens_)
+    prompt_logprobs_.push_back(std::move(found));
+  else
+    answer_.fill_logprob(prompt_.size() - at, found.logprob, std::move(found.top));
+}
 
 GenerationEvent SequenceRow::draw(std::span<const float> logits,
                                   std::uint64_t position,
@@ -45,7 +75,11 @@ GenerationEvent SequenceRow::draw(std::span<const float> logits,
                                    "logit_bias"));
   }
   if (rules_ != nullptr) rules_->add(*token);
-  return answer_.advance(*token);
+  std::optional<TokenLogprob> logprob;
+  if (top_logprobs_) logprob = scratch.sampler.logprob(logits, *token, *top_logprobs_);
+  GenerationEvent event = answer_.advance(*token, std::move(logprob));
+  event.prompt_logprobs = std::exchange(prompt_logprobs_, {});
+  return event;
 }
 
 }  // namespace mlxs::engine

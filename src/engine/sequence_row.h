@@ -6,8 +6,10 @@
 #include "engine/sample/logit_rules.h"
 #include "engine/sample/sampler.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -30,6 +32,13 @@ class SequenceRow {
               const GenerationRequest& request,
               std::unique_ptr<Detokenizer> detokenizer);
 
+  /// Goes through tokens that were generated already; before the first draw. kInvalidRequest when
+  /// the answer would have ended with them.
+  [[nodiscard]] Result<void> resume(std::span<const TokenId> ids);
+  /// The model's `logits` for the token at `position` of the prompt (or of what was resumed), for a
+  /// row that asked for them.
+  void note_prompt(std::span<const float> logits, int position, DrawScratch& scratch);
+
   /// Draws the token at `position` from the model's `logits`. The event has kError, and no token,
   /// when there is none to draw: kInternal when the logits are broken, kInvalidRequest when the
   /// request's own rules ban every token.
@@ -41,7 +50,11 @@ class SequenceRow {
 
  private:
   const SamplingParams sampling_;
-  std::unique_ptr<LogitRules> rules_;  // null: the logits are drawn from as they are
+  const std::optional<int> top_logprobs_;
+  std::vector<TokenId> prompt_;  // and what was resumed; only where note_prompt needs it
+  const std::size_t prompt_tokens_;
+  std::vector<TokenLogprob> prompt_logprobs_;  // for the first event
+  std::unique_ptr<LogitRules> rules_;          // null: the logits are drawn from as they are
   Answer answer_;
 };
 

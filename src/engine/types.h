@@ -67,6 +67,22 @@ struct SamplingParams {
   DryParams dry = {};
 };
 
+/// A token and the natural logarithm of its probability in the model's own distribution: softmax of
+/// its logits, before bias, penalties, temperature and filters.
+struct TopLogprob {
+  TokenId token = 0;
+  float logprob = 0;
+};
+
+/// A token of a text.
+struct TokenLogprob {
+  TokenId token = 0;
+  float logprob = 0;
+  std::string text = {};             ///< What it adds to the text. Joined they are the text.
+  bool cut = false;                  ///< A stop string took the end of its text.
+  std::vector<TopLogprob> top = {};  ///< The most probable tokens in its place, best first.
+};
+
 /// What the rest of the program needs to know of a loaded model. A snapshot, never changes.
 struct ModelInfo {
   std::string architecture;         ///< `model_type`, e.g. "llama".

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,6 +33,14 @@ class Codec {
   [[nodiscard]] virtual Result<std::string> render_chat(std::string_view messages_json,
                                                         std::string_view tools_json,
                                                         std::string_view arguments_json) const = 0;
+  /// The tokens that mark a text with a gap to be filled; nothing when the model was not made for
+  /// that.
+  struct FillTokens {
+    engine::TokenId prefix = 0;  ///< What comes before the gap follows.
+    engine::TokenId suffix = 0;  ///< What comes after it follows.
+    engine::TokenId middle = 0;  ///< The answer follows.
+  };
+  [[nodiscard]] virtual std::optional<FillTokens> fill_tokens() const = 0;
   [[nodiscard]] virtual std::unique_ptr<engine::Detokenizer> detokenizer() const = 0;
   [[nodiscard]] virtual std::string tokenizer_digest() const = 0;
   [[nodiscard]] virtual std::string template_digest() const = 0;  ///< Empty if there is none.

@@ -1,13 +1,16 @@
 #include "api/render.h"
 #include "api/request.h"
 #include "base/ids.h"
+#include "worker/answer_writer.h"
 #include "worker/endpoints.h"
 #include "worker/observer.h"
 #include "worker/prepare.h"
 #include "worker/refusal.h"
 
 #include <chrono>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace mlxs::worker {
 namespace {
@@ -22,35 +25,21 @@ api::AnswerHead head_of(const Job& job) {
           .model = job.model};
 }
 
-api::Delta delta_of(Piece& piece) {
-  api::Delta delta;
-  delta.text = std::move(piece.text);
-  delta.token_ids = std::move(piece.token_ids);
-  if (piece.finish) delta.finish_reason = finish_name(*piece.finish);
-  return delta;
-}
-
-api::Usage usage_of(const Piece& piece) {
-  return {.prompt_tokens = piece.prompt_tokens,
-          .completion_tokens = piece.completion_tokens,
-          .cached_tokens = piece.cached_tokens};
-}
-
 /// The first event decides the status; from then on an error is the stream's last event.
 asio::awaitable<void> stream_answer(Reply& reply,
                                     const Job& job,
+                                    AnswerWriter& writer,
                                     Generation& generation,
                                     Observer& observer) {
   http::Exchange& exchange = reply.exchange();
   api::StreamRenderer renderer{head_of(job), job.include_usage, job.want_token_ids};
   std::string out;
-  if (!job.echo.empty()) renderer.append(out, {.text = job.echo});
   bool started = false;
   while (true) {
-    auto piece = co_await generation.next();
-    if (!piece && !started) {
-      observer.failed(piece.error());
-      co_await reply.fail(std::move(piece).error());
+    auto pieces = co_await generation.next();
+    if (!pieces && !started) {
+      observer.failed(pieces.error());
+      co_await reply.fail(std::move(pieces).error());
       co_return;
     }
     if (!started) {
@@ -58,24 +47,24 @@ asio::awaitable<void> stream_answer(Reply& reply,
       if (!head_sent) co_return;
       started = true;
     }
-    bool last = true;
-    if (piece) {
-      last = piece->finish.has_value();
-      observer.produced(*piece);
-      renderer.append(out, delta_of(*piece));
-      if (last) renderer.append_usage(out, usage_of(*piece));
-      if (last) renderer.append_done(out);
+    if (pieces) {
+      for (Piece& piece : *pieces) {
+        observer.produced(piece);
+        for (const api::Delta& delta : writer.write(piece)) renderer.append(out, delta);
+      }
+      if (writer.complete()) renderer.append_usage(out, writer.usage());
+      if (writer.complete()) renderer.append_done(out);
     } else {
-      observer.failed(piece.error());
-      if (piece.error().code == ErrorCode::kCancelled) co_return;
-      api::StreamRenderer::append_error(out, piece.error());
+      observer.failed(pieces.error());
+      if (pieces.error().code == ErrorCode::kCancelled) co_return;
+      api::StreamRenderer::append_error(out, pieces.error());
     }
     if (!out.empty()) {
       auto sent = co_await exchange.write(out);
       if (!sent) co_return;
       out.clear();
     }
-    if (!last) continue;
+    if (pieces && !writer.complete()) continue;
     (void)co_await exchange.finish();
     co_return;
   }
@@ -83,26 +72,26 @@ asio::awaitable<void> stream_answer(Reply& reply,
 
 asio::awaitable<void> whole_answer(Reply& reply,
                                    const Job& job,
+                                   AnswerWriter& writer,
                                    Generation& generation,
                                    Observer& observer) {
   api::WholeRenderer renderer{head_of(job)};
-  if (!job.echo.empty()) renderer.add({.text = job.echo});
-  while (true) {
-    auto piece = co_await generation.next();
-    if (!piece) {
-      observer.failed(piece.error());
-      co_await reply.fail(std::move(piece).error());
+  while (!writer.complete()) {
+    auto pieces = co_await generation.next();
+    if (!pieces) {
+      observer.failed(pieces.error());
+      co_await reply.fail(std::move(pieces).error());
       co_return;
     }
-    observer.produced(*piece);
-    renderer.add(delta_of(*piece));
-    if (!piece->finish) continue;
-    http::Response response;
-    response.headers.add("content-type", "application/json");
-    response.body = renderer.render(usage_of(*piece));
-    co_await reply.send(std::move(response));
-    co_return;
+    for (Piece& piece : *pieces) {
+      observer.produced(piece);
+      for (const api::Delta& delta : writer.write(piece)) renderer.add(delta);
+    }
   }
+  http::Response response;
+  response.headers.add("content-type", "application/json");
+  response.body = renderer.render(writer.usage());
+  co_await reply.send(std::move(response));
 }
 
 asio::awaitable<void> generate(Context& context, Reply& reply, api::Surface surface) {
@@ -120,7 +109,8 @@ asio::awaitable<void> generate(Context& context, Reply& reply, api::Surface surf
     co_await reply.fail(std::move(*refused));
     co_return;
   }
-  auto generation = context.generations.submit(std::move(job->generation));
+  auto generation =
+      context.generations.submit(std::move(job->requests), static_cast<int>(job->best_of));
   if (!generation) {
     co_await reply.fail(std::move(generation).error());
     co_return;
@@ -130,11 +120,12 @@ asio::awaitable<void> generate(Context& context, Reply& reply, api::Surface surf
   // Wakes the handler below, whose end destroys the generation and so cancels the sequence.
   exchange.on_client_gone(
       [&owned = **generation] { owned.interrupt({ErrorCode::kCancelled, "The client left."}); });
-  Observer observer{context.metrics, reply.request().arrived_at};
+  Observer observer{context.metrics, reply.request().arrived_at, (*generation)->choices()};
+  AnswerWriter writer{context.model.codec(), *job};
   if (job->stream)
-    co_await stream_answer(reply, *job, **generation, observer);
+    co_await stream_answer(reply, *job, writer, **generation, observer);
   else
-    co_await whole_answer(reply, *job, **generation, observer);
+    co_await whole_answer(reply, *job, writer, **generation, observer);
   exchange.on_client_gone({});
 }
 

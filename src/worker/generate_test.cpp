@@ -187,7 +187,10 @@ TEST_F(Generate, FieldErrorsAre400AndNameTheField) {
 
   EXPECT_EQ(refused(kChat, "{"), "invalid_value ");
   EXPECT_EQ(refused(kChat, chat(R"(,"temperature":3)")), "invalid_value temperature");
-  EXPECT_EQ(refused(kChat, chat(R"(,"n":2)")), "unsupported_parameter n");
+  EXPECT_EQ(refused(kChat, chat(R"(,"verbosity":"low")")), "unsupported_parameter verbosity");
+  EXPECT_EQ(refused(kChat, chat(R"(,"n":65)")), "invalid_value n");  // 64 run at a time
+  EXPECT_EQ(refused(kCompletions, completion(R"(,"n":13,"prompt":["a","b","c","d","e"])")),
+            "invalid_value n");
   EXPECT_EQ(refused(kChat, chat(R"(,"stop":[1])")), "invalid_value stop[0]");
   EXPECT_EQ(refused(kChat, chat(R"(,"messages":[{"role":"robot","content":"x"}])")),
             "invalid_value messages[0].role");

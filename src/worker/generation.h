@@ -20,45 +20,47 @@ namespace mlxs::worker {
 
 class Generations;
 
-/// What a generation has produced since it was last asked.
+/// What one choice of a generation has produced since the generation was last asked.
 struct Piece {
+  std::size_t choice = 0;
   std::vector<engine::TokenId> token_ids;
   std::string text;
-  std::optional<engine::FinishReason> finish;  ///< kStop or kLength: the last piece.
+  std::vector<engine::TokenLogprob> logprobs;  ///< See GenerationEvent, as is the next.
+  std::vector<engine::TokenLogprob> prompt_logprobs;
+  std::optional<engine::FinishReason> finish;  ///< kStop or kLength: the choice's last piece.
   int prompt_tokens = 0;                       ///< Set in the last piece, as are the next two.
   int completion_tokens = 0;
   int cached_tokens = 0;
 };
 
-/// One sequence under way, owned by the frame of the handler that answers with it: destroying it
-/// cancels the sequence. Loop thread.
+/// The choices of one request under way, owned by the frame of the handler that answers with them:
+/// destroying it cancels those that have not ended. Choice p * n + k is the k-th of the n answers
+/// to the p-th prompt. Loop thread.
 class Generation {
  public:
-  Generation(Generations& owner,
-             boost::asio::any_io_executor executor,
-             engine::SequenceId id,
-             Deadline deadline);
+  Generation(Generations& owner, boost::asio::any_io_executor executor, Deadline deadline);
   ~Generation();
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
 
-  /// Waits for the next piece. The error that ended the sequence or that `interrupt` gave;
-  /// kDeadlineExceeded when the deadline passes first, also when the engine hangs.
-  boost::asio::awaitable<Result<Piece>> next();
+  [[nodiscard]] std::size_t choices() const { return ids_.size(); }
+  /// Waits for pieces, at most one a choice. The error that ended a choice or that `interrupt`
+  /// gave; kDeadlineExceeded when the deadline passes first, also when the engine hangs. Not to be
+  /// called when every choice has had its last piece.
+  boost::asio::awaitable<Result<std::vector<Piece>>> next();
 
-  /// Ends the sequence: `next` returns `error` from now on.
+  /// Ends the choices: `next` returns `error` from now on.
   void interrupt(Error error);
 
  private:
   friend class Generations;
-  void deliver(engine::GenerationEvent&& event);
+  void deliver(std::size_t choice, engine::GenerationEvent&& event);
 
   Generations& owner_;
-  const engine::SequenceId id_;
   boost::asio::steady_timer wake_;  ///< Expires at the deadline; cancelled to wake the handler.
-  Piece pending_;
-  bool has_pending_ = false;
-  bool ended_ = false;  ///< The engine has forgotten it.
+  std::vector<engine::SequenceId> ids_;  ///< By choice.
+  std::vector<bool> ended_;              ///< By choice: the engine has forgotten it.
+  std::vector<Piece> pending_;
   std::optional<Error> error_;
 };
 
@@ -69,21 +71,28 @@ class Generations {
 
   /// `engine` may be null, before it is ready and while it goes away.
   void set_engine(engine::Engine* engine) { engine_ = engine; }
-  /// Queues a sequence; what Engine::submit says, its deadline being `request.deadline`.
-  [[nodiscard]] Result<std::unique_ptr<Generation>> submit(engine::GenerationRequest request);
+  /// Queues `n` answers to each of `requests`, of which there is at least one; what Engine::submit
+  /// says. The deadline is the first one's.
+  [[nodiscard]] Result<std::unique_ptr<Generation>> submit(
+      std::vector<engine::GenerationRequest> requests, int n);
   /// Everything that one step produced: each generation is woken once.
   void deliver(std::vector<engine::GenerationEvent>&& events);
   void interrupt_all(const Error& error);
+  /// Sequences, not generations.
   [[nodiscard]] std::size_t size() const { return by_id_.size(); }
 
  private:
   friend class Generation;
+  struct Place {
+    Generation* generation = nullptr;
+    std::size_t choice = 0;
+  };
   void forget(const Generation& generation);
 
   boost::asio::any_io_executor executor_;
   engine::Engine* engine_ = nullptr;
   std::uint64_t next_id_ = 1;
-  std::unordered_map<engine::SequenceId, Generation*> by_id_;
+  std::unordered_map<engine::SequenceId, Place> by_id_;
 };
 
 }  // namespace mlxs::worker

@@ -8,13 +8,25 @@
 
 #include <spdlog/spdlog.h>
 
+#include <array>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace mlxs::worker {
 namespace {
+
+// Prefix, suffix and middle as families spell them; all of them put the suffix second.
+constexpr std::array<std::array<std::string_view, 3>, 5> kFillSpellings{{
+    {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},  // Qwen2.5-Coder, CodeGemma
+    {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},        // StarCoder
+    {"<fim-prefix>", "<fim-suffix>", "<fim-middle>"},        // SantaCoder
+    {"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},  // DeepSeek-Coder
+    {"▁<PRE>", "▁<SUF>", "▁<MID>"},                          // Code Llama
+}};
 
 class NativeDetokenizer final : public engine::Detokenizer {
  public:
@@ -54,6 +66,16 @@ class NativeCodec final : public Codec {
                                         .tools_json = tools_json,
                                         .arguments_json = arguments_json,
                                         .now = std::chrono::floor<std::chrono::seconds>(now)});
+  }
+
+  std::optional<FillTokens> fill_tokens() const override {
+    for (const auto& [prefix, suffix, middle] : kFillSpellings) {
+      const FillTokens tokens{.prefix = text_.tokenizer->token_id(prefix),
+                              .suffix = text_.tokenizer->token_id(suffix),
+                              .middle = text_.tokenizer->token_id(middle)};
+      if (tokens.prefix >= 0 && tokens.suffix >= 0 && tokens.middle >= 0) return tokens;
+    }
+    return std::nullopt;
   }
 
   std::unique_ptr<engine::Detokenizer> detokenizer() const override {

@@ -3,6 +3,7 @@
 #include "base/assert.h"
 
 #include <chrono>
+#include <utility>
 
 namespace mlxs::worker {
 namespace {
@@ -25,16 +26,19 @@ Observer::~Observer() {
 void Observer::produced(const Piece& piece) {
   const TimePoint now = Clock::now();
   if (!piece.token_ids.empty()) {
-    if (last_at_ == TimePoint{})
+    TimePoint& last_at = last_at_[piece.choice];
+    if (last_at != TimePoint{})
+      metrics_.inter_token.observe(seconds_between(last_at, now));
+    else if (!std::exchange(begun_, true))
       metrics_.time_to_first_token.observe(seconds_between(arrived_at_, now));
-    else
-      metrics_.inter_token.observe(seconds_between(last_at_, now));
-    last_at_ = now;
+    last_at = now;
   }
   if (!piece.finish) return;
+  completion_tokens_ += piece.completion_tokens;
+  if (--unfinished_ > 0) return;
   metrics_.request_seconds.observe(seconds_between(arrived_at_, now));
   metrics_.request_prompt_tokens.observe(piece.prompt_tokens);
-  metrics_.request_generation_tokens.observe(piece.completion_tokens);
+  metrics_.request_generation_tokens.observe(completion_tokens_);
   finish(finish_name(*piece.finish));
 }
 

@@ -79,17 +79,20 @@ constexpr std::array kChatOnly{
     ParameterProof{"store", "true"},
     ParameterProof{"tool_choice", R"("required")"},
     ParameterProof{"tools", R"([{"type":"function","function":{"name":"f"}}])"},
-    ParameterProof{"top_logprobs", "2"},
+    ParameterProof{"top_logprobs", "2", R"({"logprobs":true})"},
     ParameterProof{"verbosity", R"("low")"},
     ParameterProof{"web_search_options", R"({})"},
 };
 
 constexpr std::array kCompletionsOnly{
-    ParameterProof{"best_of", "2"},
+    ParameterProof{"best_of", "3"},
     ParameterProof{"echo", "true"},
     ParameterProof{"logprobs", "2"},
     ParameterProof{"prompt", R"("a")", "{}", R"("b")"},
-    ParameterProof{"suffix", R"("end")"},
+    ParameterProof{.field = "suffix",
+                   .value = R"("end")",
+                   .shows = "honoured by models with tokens to fill gaps; else 400 "
+                            "`unsupported_parameter`"},
 };
 
 const ParameterProof* find(const auto& proofs, std::string_view field) {

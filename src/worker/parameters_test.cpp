@@ -179,7 +179,7 @@ std::string type_of(const Field& field) {
     case api::FieldType::kMessages:
       return "list of messages";
     case api::FieldType::kPrompt:
-      return "string, or list of token ids";
+      return "string, list of token ids, or list of at most 128 of either";
     case api::FieldType::kExtension:
       return "object: `seed`, `token_ids`";
   }

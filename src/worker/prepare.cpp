@@ -10,11 +10,14 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <variant>
+#include <vector>
 
 namespace mlxs::worker {
 namespace {
@@ -58,20 +61,87 @@ Result<void> check_ids(const Codec::TokenIds& ids, int vocab_size) {
   return {};
 }
 
-asio::awaitable<Result<Codec::TokenIds>> prompt_ids(Context& context, api::NativeRequest& request) {
-  if (request.surface == api::Surface::kChat)
-    co_return co_await encode_chat(context,
-                                   std::move(request.messages_json),
-                                   std::move(request.tools_json),
-                                   std::move(request.template_arguments_json));
-  if (const auto* ids = std::get_if<Codec::TokenIds>(&request.prompt)) co_return *ids;
-  co_return co_await encode_text(context, std::get<std::string>(request.prompt), true);
+/// A text with a gap that the answer fills: what is before it, what is after it, then the mark at
+/// which the model begins.
+asio::awaitable<Result<Codec::TokenIds>> gap_ids(Context& context,
+                                                 api::Prompt before,
+                                                 std::string after) {
+  const auto marks = context.model.codec().fill_tokens();
+  if (!marks)
+    co_return fail(
+        ErrorCode::kUnsupportedParameter,
+        "Unsupported parameter: 'suffix' cannot be honoured by this model, which was not "
+        "made to fill gaps; leave it out.",
+        "suffix");
+  auto ids = co_await encode_text(context, {}, true);  // what begins every text
+  if (!ids) co_return std::move(ids).error();
+  ids->push_back(marks->prefix);
+  Result<Codec::TokenIds> head = Codec::TokenIds{};
+  if (auto* given = std::get_if<Codec::TokenIds>(&before))
+    head = std::move(*given);
+  else
+    head = co_await encode_text(context, std::get<std::string>(std::move(before)), false);
+  if (!head) co_return std::move(head).error();
+  ids->insert(ids->end(), head->begin(), head->end());
+  ids->push_back(marks->suffix);
+  const auto tail = co_await encode_text(context, std::move(after), false);
+  if (!tail) co_return tail.error();
+  ids->insert(ids->end(), tail->begin(), tail->end());
+  ids->push_back(marks->middle);
+  co_return ids;
 }
 
-Result<std::string> echo_of(Context& context, const api::NativeRequest& request) {
-  if (!request.echo) return std::string{};
-  if (const auto* text = std::get_if<std::string>(&request.prompt)) return *text;
-  return context.model.codec().decode(std::get<Codec::TokenIds>(request.prompt));
+asio::awaitable<Result<Codec::TokenIds>> completion_ids(Context& context,
+                                                        api::Prompt prompt,
+                                                        std::string suffix) {
+  if (!suffix.empty()) co_return co_await gap_ids(context, std::move(prompt), std::move(suffix));
+  if (auto* ids = std::get_if<Codec::TokenIds>(&prompt)) co_return std::move(*ids);
+  co_return co_await encode_text(context, std::get<std::string>(std::move(prompt)), true);
+}
+
+/// Of every prompt of the request; none is empty.
+asio::awaitable<Result<std::vector<Codec::TokenIds>>> prompt_ids(Context& context,
+                                                                 api::NativeRequest& request) {
+  const bool chat = request.surface == api::Surface::kChat;
+  const std::size_t prompts = chat ? 1 : request.prompts.size();
+  std::vector<Codec::TokenIds> all;
+  for (std::size_t p = 0; p < prompts; ++p) {
+    Result<Codec::TokenIds> ids = Codec::TokenIds{};
+    if (chat)
+      ids = co_await encode_chat(context,
+                                 std::move(request.messages_json),
+                                 std::move(request.tools_json),
+                                 std::move(request.template_arguments_json));
+    else
+      ids = co_await completion_ids(context, request.prompts[p], request.suffix);
+    if (!ids) co_return std::move(ids).error();
+    if (ids->empty())
+      co_return api::invalid_value(
+          chat ? "messages" : "prompt", "at least one token", "an empty prompt");
+    auto known = check_ids(*ids, context.model.engine().info().vocab_size);
+    if (!known) co_return std::move(known).error();
+    all.push_back(std::move(*ids));
+  }
+  co_return all;
+}
+
+Result<std::string> text_of(Context& context, const api::Prompt& prompt) {
+  if (const auto* text = std::get_if<std::string>(&prompt)) return *text;
+  return context.model.codec().decode(std::get<Codec::TokenIds>(prompt));
+}
+
+/// Every choice is a sequence, and all of them run together.
+Result<void> check_choices(Context& context, const api::NativeRequest& request) {
+  const std::size_t prompts = std::max<std::size_t>(1, request.prompts.size());
+  const std::size_t choices = prompts * static_cast<std::size_t>(request.best_of);
+  const auto choices_max = static_cast<std::size_t>(context.model.limits().sequences_max);
+  if (choices <= choices_max) return {};
+  return fail(ErrorCode::kInvalidRequest,
+              fmt::format("The request has {} choices, but this server generates at most {} at a "
+                          "time; ask for fewer.",
+                          choices,
+                          choices_max),
+              request.best_of > request.n ? "best_of" : "n");
 }
 
 Result<api::NativeRequest> parsed(Context& context,
@@ -97,35 +167,50 @@ asio::awaitable<Result<Job>> prepare(Context& context,
   if (!deadline) co_return deadline.error();
   auto native = parsed(context, request, surface);
   if (!native) co_return std::move(native).error();
-  auto ids = co_await prompt_ids(context, *native);
-  if (!ids) co_return std::move(ids).error();
-  if (ids->empty())
-    co_return api::invalid_value(surface == api::Surface::kChat ? "messages" : "prompt",
-                                 "at least one token",
-                                 "an empty prompt");
-  auto known = check_ids(*ids, context.model.engine().info().vocab_size);
-  if (!known) co_return std::move(known).error();
+  auto allowed = check_choices(context, *native);
+  if (!allowed) co_return std::move(allowed).error();
   auto sampling = co_await sampling_of(context, *native);
   if (!sampling) co_return std::move(sampling).error();
-  auto echo = echo_of(context, *native);
-  if (!echo) co_return std::move(echo).error();
 
   Job job;
   job.surface = surface;
-  job.model = std::move(native->model);
+  job.model = native->model;
   job.stream = native->stream;
   job.include_usage = native->include_usage;
   job.want_token_ids = native->want_token_ids;
-  job.echo = std::move(*echo);
-  job.generation.prompt = std::move(*ids);
-  job.generation.sampling = std::move(*sampling);
-  job.generation.completion_tokens_max =
+  job.want_logprobs = native->top_logprobs.has_value();
+  job.n = static_cast<std::size_t>(native->n);
+  job.best_of = static_cast<std::size_t>(native->best_of);
+  if (native->echo)
+    for (const api::Prompt& prompt : native->prompts) {
+      auto echo = text_of(context, prompt);
+      if (!echo) co_return std::move(echo).error();
+      job.echoes.push_back(std::move(*echo));
+    }
+  auto prompts = co_await prompt_ids(context, *native);
+  if (!prompts) co_return std::move(prompts).error();
+  // Marks of a gap are no part of the text that is echoed, so they have no place in its tokens.
+  const bool prompt_logprobs = native->echo && job.want_logprobs && native->suffix.empty();
+  if (prompt_logprobs) job.echo_tokens = *prompts;
+
+  engine::GenerationRequest wanted;
+  wanted.sampling = std::move(*sampling);
+  wanted.completion_tokens_max =
       native->completion_tokens_max.value_or(std::numeric_limits<int>::max());
-  job.generation.stop = std::move(native->stop);
-  job.generation.stop_tokens = std::move(native->stop_token_ids);
-  job.generation.min_tokens = native->min_tokens;
-  job.generation.ignore_end_tokens = native->ignore_eos;
-  job.generation.deadline = *deadline;
+  wanted.stop = std::move(native->stop);
+  wanted.stop_tokens = std::move(native->stop_token_ids);
+  wanted.min_tokens = native->min_tokens;
+  wanted.ignore_end_tokens = native->ignore_eos;
+  wanted.deadline = *deadline;
+  wanted.top_logprobs = native->top_logprobs;
+  // The best are those with the best logprobs.
+  if (job.best_of > job.n && !wanted.top_logprobs) wanted.top_logprobs = 0;
+  wanted.prompt_logprobs = prompt_logprobs;
+  job.prompts = prompts->size();
+  for (Codec::TokenIds& prompt : *prompts) {
+    wanted.prompt = std::move(prompt);
+    job.requests.push_back(wanted);
+  }
   co_return job;
 }
 

@@ -60,6 +60,108 @@ def test_completions_whole_and_streamed(client: openai.OpenAI):
     assert whole.usage.completion_tokens == 6
 
 
+SAMPLED = {"model": MODEL, "temperature": 0.9, "max_tokens": 10, "seed": 7}
+
+
+def texts(answer) -> list[str]:
+    return [choice.message.content for choice in answer.choices]
+
+
+def test_several_choices_whole_and_streamed(client: openai.OpenAI):
+    whole = client.chat.completions.create(messages=QUESTION, n=3, **SAMPLED)
+    alone = client.chat.completions.create(messages=QUESTION, **SAMPLED)
+    streamed = ["", "", ""]
+    for chunk in client.chat.completions.create(
+            messages=QUESTION, n=3, stream=True, stream_options={"include_usage": True}, **SAMPLED):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+
+    assert [choice.index for choice in whole.choices] == [0, 1, 2]
+    assert len(set(texts(whole))) > 1
+    assert texts(whole)[0] == texts(alone)[0]
+    assert streamed == texts(whole)
+    assert chunk.usage.completion_tokens == whole.usage.completion_tokens
+    assert whole.usage.prompt_tokens == alone.usage.prompt_tokens
+
+
+def test_a_seed_repeats_an_answer(client: openai.OpenAI):
+    first, again = (client.chat.completions.create(messages=QUESTION, **SAMPLED) for _ in range(2))
+    other = client.chat.completions.create(messages=QUESTION, **{**SAMPLED, "seed": 8})
+
+    assert texts(first) == texts(again) != texts(other)
+
+
+def test_chat_logprobs_spell_the_text(client: openai.OpenAI):
+    for stop in ("Paris", None):
+        answer = client.chat.completions.create(
+            messages=QUESTION, logprobs=True, top_logprobs=20, stop=stop, **GREEDY)
+
+        tokens = answer.choices[0].logprobs.content
+        content = answer.choices[0].message.content
+        assert "".join(token.token for token in tokens) == content
+        assert bytes(byte for token in tokens for byte in token.bytes) == content.encode()
+        assert all(len(token.top_logprobs) == 20 for token in tokens)
+        # Greedy: each token is the best one.
+        assert all(token.top_logprobs[0].logprob == token.logprob for token in tokens)
+
+
+def test_streamed_logprobs_spell_the_text(client: openai.OpenAI):
+    text, spelled = "", ""
+    for chunk in client.chat.completions.create(
+            messages=[{"role": "user", "content": "Answer with emoji only: a cat, a dog"}],
+            logprobs=True, stream=True, **{**GREEDY, "max_tokens": 24}):
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            spelled += "".join(token.token for token in (choice.logprobs.content
+                                                         if choice.logprobs else []))
+
+    assert text and spelled == text
+
+
+def test_completions_logprobs_with_the_prompts_own(client: openai.OpenAI):
+    answer = client.completions.create(model=MODEL, prompt="1, 2, 3, 4,", temperature=0,
+                                       max_tokens=6, logprobs=2, echo=True)
+
+    choice = answer.choices[0]
+    assert choice.text == "1, 2, 3, 4, 5, 6,"
+    assert "".join(choice.logprobs.tokens) == choice.text
+    assert choice.logprobs.token_logprobs[0] is None
+    assert all(number <= 0 for number in choice.logprobs.token_logprobs[1:])
+    for token, offset in zip(choice.logprobs.tokens, choice.logprobs.text_offset):
+        assert choice.text[offset:offset + len(token)] == token
+    assert max(choice.logprobs.top_logprobs[-1].values()) == choice.logprobs.token_logprobs[-1]
+
+
+def test_a_bias_bans_and_selects(client: openai.OpenAI, worker_alone):
+    paris = worker_alone.post("/tokenize", {"prompt": " Paris"}).json["tokens"][0]
+
+    banned = client.chat.completions.create(messages=QUESTION, logit_bias={str(paris): -100},
+                                            **GREEDY)
+    only = client.chat.completions.create(messages=QUESTION, logit_bias={str(paris): 100}, **GREEDY)
+
+    assert " Paris" not in texts(banned)[0]
+    assert texts(only)[0].replace(" Paris", "") == ""
+
+
+def test_penalties_end_repetition(client: openai.OpenAI):
+    arguments = {"model": MODEL, "prompt": "a b a b a b a b", "temperature": 0, "max_tokens": 24}
+
+    plain = client.completions.create(**arguments).choices[0].text
+    for penalty in ({"frequency_penalty": 2}, {"presence_penalty": 2},
+                    {"extra_body": {"repetition_penalty": 2}},
+                    {"extra_body": {"dry_multiplier": 5}}):
+        assert client.completions.create(**arguments, **penalty).choices[0].text != plain
+
+
+def test_several_prompts_and_the_best_of_some(client: openai.OpenAI):
+    prompts = client.completions.create(model=MODEL, prompt=["1, 2, 3, 4,", "5, 6, 7, 8,"],
+                                        temperature=0, max_tokens=6)
+    best = client.completions.create(prompt="Once upon a time", n=1, best_of=4, **SAMPLED)
+
+    assert [choice.text for choice in prompts.choices] == [" 5, 6,", " 9, 10"]
+    assert len(best.choices) == 1 and best.usage.completion_tokens > 10
+
+
 def test_models_are_listed_and_retrieved(client: openai.OpenAI):
     assert [one.id for one in client.models.list()] == [MODEL]
     assert client.models.retrieve(MODEL).owned_by

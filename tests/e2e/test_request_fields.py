@@ -70,17 +70,17 @@ CHAT_ONLY = [
 COMPLETIONS_ONLY = [
     ("prompt", [7, {}, True]),
     ("echo", ["x", 7]),
-    ("best_of", ["x", 0]),
-    ("logprobs", ["x", -1]),
+    ("best_of", ["x", 0, 21]),
+    ("logprobs", ["x", -1, 6]),
     ("suffix", [7, []]),
 ]
 # Documented, valid, and not (yet) to be honoured: a clear refusal, never a wrong answer.
 HONOURED_OR_REFUSED = [
-    (CHAT, "n", 2), (CHAT, "logprobs", True),
     (CHAT, "response_format", {"type": "json_object"}),
     (CHAT, "modalities", ["text", "audio"]),
-    (COMPLETIONS, "n", 2), (COMPLETIONS, "best_of", 2), (COMPLETIONS, "logprobs", 1),
-    (COMPLETIONS, "suffix", "end"),
+    (CHAT, "tools", [{"type": "function", "function": {"name": "f"}}]),
+    (CHAT, "reasoning_effort", "low"), (CHAT, "verbosity", "low"),
+    (COMPLETIONS, "suffix", "end"),  # the default model has no tokens for gaps
 ]
 # Accepted, since they do not change the answer or stand at their default.
 ACCEPTED = [
@@ -217,6 +217,18 @@ def test_a_prompt_may_be_token_ids(server: Serve, worker_alone):
 
     assert reply.json["choices"][0]["text"] == " 5, 6,"
     assert reply.json["usage"]["prompt_tokens"] == tokens["count"]
+
+
+def test_a_prompt_may_be_several(server: Serve):
+    reply = server.post(COMPLETIONS, completion_body(
+        MODEL, ["1, 2, 3, 4,", "5, 6, 7, 8,"], max_tokens=6)).json
+
+    assert [choice["text"] for choice in reply["choices"]] == [" 5, 6,", " 9, 10"]
+    assert [choice["index"] for choice in reply["choices"]] == [0, 1]
+
+
+def test_more_choices_than_run_at_a_time_are_a_400(server: Serve):
+    refused(server, CHAT, {**body_for(CHAT), "n": 128}, "n")
 
 
 def test_token_ids_outside_the_vocabulary_are_a_400(server: Serve):

@@ -8,6 +8,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/value.hpp>
 
+#include <optional>
 #include <string>
 
 namespace mlxs::fake {
@@ -53,6 +54,11 @@ class ByteCodec final : public worker::Codec {
       prompt += '\n';
     }
     return prompt + "assistant: ";
+  }
+
+  std::optional<FillTokens> fill_tokens() const override {
+    if (!has_template_) return std::nullopt;
+    return FillTokens{.prefix = 2, .suffix = 3, .middle = 4};
   }
 
   std::unique_ptr<engine::Detokenizer> detokenizer() const override {

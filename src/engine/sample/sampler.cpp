@@ -49,6 +49,24 @@ Result<TokenId> Sampler::sample(std::span<const float> logits,
   return top_k ? draw_from_candidates(uniform) : draw_from_row(uniform);
 }
 
+TokenLogprob Sampler::logprob(std::span<const float> logits, TokenId token, int top) {
+  const float best = find_best(logits).value;
+  weights_.resize(logits.size());
+  sum_row([&](std::size_t from, std::span<float> block) {
+    return weigh(logits.subspan(from, block.size()), best, 1.0f, block);
+  });
+  // In double, since two logits of some 20 leave few digits of their difference.
+  const double all = best + std::log(row_weight_);
+  const auto of = [all](float logit) { return static_cast<float>(logit - all); };
+  TokenLogprob found{.token = token, .logprob = of(logits[static_cast<std::size_t>(token)])};
+  if (top <= 0) return found;
+  collect_top_k(logits, std::min(static_cast<std::size_t>(top), logits.size()));
+  std::ranges::sort(candidates_, before);
+  for (const Candidate& candidate : candidates_)
+    found.top.push_back({candidate.id, of(candidate.weight)});
+  return found;
+}
+
 void Sampler::filter_top_k(std::span<const float> logits,
                            const SamplingParams& params,
                            float best,

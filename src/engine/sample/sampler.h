@@ -31,6 +31,10 @@ class Sampler {
                                        const SamplingParams& params,
                                        std::uint64_t position);
 
+  /// The logprob of `token` and the `top` most probable ones, fewer where fewer can come. `logits`
+  /// are the model's, [vocab_size], not broken.
+  [[nodiscard]] TokenLogprob logprob(std::span<const float> logits, TokenId token, int top);
+
  private:
   struct Candidate {
     float weight;  // exp((logit - best) / temperature), in [0, 1]; while top_k selects, the logit

@@ -266,6 +266,42 @@ TEST(Sampler, WorksOnRowsOfOneTokenAndOfVeryDifferentLogits) {
     EXPECT_EQ(draw(wide, params), 1);
 }
 
+TEST(Sampler, LogprobsAreTheLogarithmOfTheSoftmax) {
+  const auto logits = random_logits(3000, 12, 4);
+  double all = 0;
+  for (const float logit : logits) all += std::exp(static_cast<double>(logit));
+  const auto expected = [&](TokenId id) {
+    return logits[static_cast<std::size_t>(id)] - std::log(all);
+  };
+  std::vector<TokenId> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::sort(order, std::ranges::greater{}, expected);
+
+  Sampler sampler;
+  const TokenLogprob found = sampler.logprob(logits, 17, 20);
+
+  EXPECT_EQ(found.token, 17);
+  EXPECT_NEAR(found.logprob, expected(17), 2e-6);
+  ASSERT_EQ(found.top.size(), 20U);
+  for (std::size_t k = 0; k < 20; ++k) {
+    EXPECT_EQ(found.top[k].token, order[k]);
+    EXPECT_NEAR(found.top[k].logprob, expected(order[k]), 2e-6);
+  }
+  EXPECT_TRUE(sampler.logprob(logits, 17, 0).top.empty());
+}
+
+TEST(Sampler, TopLogprobsLeaveOutWhatCannotCome) {
+  const std::vector<float> logits{1, -kInfinity, 1, 0};
+  Sampler sampler;
+
+  const TokenLogprob found = sampler.logprob(logits, 0, 20);
+
+  ASSERT_EQ(found.top.size(), 3U);
+  EXPECT_EQ(found.top[0].token, 0);  // the lower id first among equals
+  EXPECT_EQ(found.top[1].token, 2);
+  EXPECT_EQ(found.top[2].token, 3);
+}
+
 TEST(Sampler, NeverDrawsAMaskedToken) {
   std::vector<float> logits(600, -kInfinity);
   logits[5] = logits[555] = 1.0f;

@@ -27,6 +27,11 @@ GenerationEvent EventLog::finished(SequenceId id) {
     MLXS_ASSERT(!joined.finish);  // the last event is the last
     joined.token_ids.insert(joined.token_ids.end(), event.token_ids.begin(), event.token_ids.end());
     joined.text += event.text;
+    const auto append = [](auto& all, const auto& more) {
+      all.insert(all.end(), more.begin(), more.end());
+    };
+    append(joined.logprobs, event.logprobs);
+    append(joined.prompt_logprobs, event.prompt_logprobs);
     joined.finish = event.finish;
     joined.error = event.error;
     joined.prompt_tokens = event.prompt_tokens;

@@ -14,7 +14,8 @@ class EventLog {
  public:
   [[nodiscard]] Engine::StepSink sink();
 
-  /// Everything a sequence has got, joined: ids and text together, the rest from its last event.
+  /// Everything a sequence has got, joined: ids, text and logprobs together, the rest from its
+  /// last event.
   /// Waits for the event with a finish reason; fails the test after 30 s.
   [[nodiscard]] GenerationEvent finished(SequenceId id);
   /// Waits until `enough` holds of all events in the order they came; fails the test after 30 s.

@@ -6,9 +6,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
+#include <cstddef>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace mlxs::gateway {
 namespace {
@@ -65,11 +68,29 @@ asio::awaitable<AttemptEnd> read_refusal(http::ClientConnection& connection,
   co_return end;
 }
 
-std::optional<Error> append_chunk(Log& log, api::Chunk&& chunk) {
-  for (api::Delta& delta : chunk.deltas)
+// The choices an answer has shown so far, and which of them have ended.
+class Choices {
+ public:
+  void note(const api::Delta& delta) {
+    const auto at = static_cast<std::size_t>(delta.choice);
+    if (ended_.size() <= at) ended_.resize(at + 1);
+    if (!delta.finish_reason.empty()) ended_[at] = true;
+  }
+  [[nodiscard]] bool all_ended() const {
+    return !ended_.empty() && std::ranges::find(ended_, false) == ended_.end();
+  }
+
+ private:
+  std::vector<bool> ended_;
+};
+
+std::optional<Error> append_chunk(Log& log, Choices& choices, api::Chunk&& chunk) {
+  for (api::Delta& delta : chunk.deltas) {
+    choices.note(delta);
     if (!log.append(std::move(delta)))
       return Error{ErrorCode::kOutOfMemory,
                    "[attempt] the answer is longer than limits.answer_bytes"};
+  }
   if (chunk.usage) log.set_usage(*chunk.usage);
   return std::nullopt;
 }
@@ -83,7 +104,8 @@ asio::awaitable<AttemptEnd> read_whole(http::ClientConnection& connection,
   if (log.ended()) co_return failed(ErrorCode::kCancelled, "[attempt] the flight ended");
   auto chunk = api::parse_whole(rules.surface, *body);
   if (!chunk) co_return AttemptEnd{.error = chunk.error()};
-  co_return AttemptEnd{.error = append_chunk(log, std::move(*chunk))};
+  Choices choices;
+  co_return AttemptEnd{.error = append_chunk(log, choices, std::move(*chunk))};
 }
 
 // All events that one read brought. True after [DONE].
@@ -91,6 +113,7 @@ Result<bool> read_events(http::SseReader& reader,
                          http::SseReader::Event& event,
                          const AttemptRules& rules,
                          Log& log,
+                         Choices& choices,
                          bool& any) {
   for (;;) {
     auto more = reader.next(event);
@@ -100,7 +123,7 @@ Result<bool> read_events(http::SseReader& reader,
     if (event.data == "[DONE]") return true;
     auto chunk = api::parse_chunk(rules.surface, event.data);
     if (!chunk) return chunk.error();
-    if (auto error = append_chunk(log, std::move(*chunk))) return *error;
+    if (auto error = append_chunk(log, choices, std::move(*chunk))) return *error;
   }
 }
 
@@ -113,19 +136,20 @@ asio::awaitable<AttemptEnd> read_stream(http::ClientConnection& connection,
   // Silence is measured between events: a worker's keep-alive comments are no progress.
   Deadline wait = first_event;
   bool begun = false;
+  Choices choices;
   for (;;) {
     auto bytes = co_await connection.read_some(wait);
     if (log.ended()) co_return failed(ErrorCode::kCancelled, "[attempt] the flight ended");
     if (!bytes)
       co_return connection_failed(bytes.error(), rules, begun ? Wait::kToken : Wait::kFirstEvent);
     if (bytes->empty()) {
-      // Some servers leave out [DONE]; a finish reason says as much.
-      if (!log.finish_reason().empty()) co_return AttemptEnd{};
+      // Some servers leave out [DONE]; finish reasons say as much.
+      if (choices.all_ended()) co_return AttemptEnd{};
       co_return failed(ErrorCode::kWorkerLost, "[attempt] the worker's answer ends unfinished");
     }
     reader.feed(*bytes);
     bool any = false;
-    const auto done = read_events(reader, event, rules, log, any);
+    const auto done = read_events(reader, event, rules, log, choices, any);
     if (any) {
       begun = true;
       log.publish();
@@ -133,7 +157,7 @@ asio::awaitable<AttemptEnd> read_stream(http::ClientConnection& connection,
     }
     if (!done) co_return AttemptEnd{.error = done.error()};
     if (!*done) continue;
-    if (log.finish_reason().empty())
+    if (!choices.all_ended())
       co_return failed(ErrorCode::kWorkerProtocol,
                        "[attempt] the worker sent [DONE] without a finish_reason");
     co_return AttemptEnd{};

@@ -117,6 +117,22 @@ TEST(Attempt, AFinishedAnswerWithoutDoneIsComplete) {
   EXPECT_EQ(pair.gateway.chat().status, 200);
 }
 
+TEST(Attempt, AnAnswerEndsWhenAllItsChoicesHave) {
+  const Step both = event(
+      R"({"id":"x","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"},{"index":1,"delta":{"content":"b"},"finish_reason":null}]})");
+  const Step second = event(
+      R"({"id":"x","object":"chat.completion.chunk","choices":[{"index":1,"delta":{},"finish_reason":"length"}]})");
+  NativePair pair;
+
+  pair.worker.set_script({both, done()});
+  EXPECT_EQ(pair.gateway.chat().error_code(), "worker_protocol");
+
+  pair.worker.set_script({both, second, done()});
+  const Answer answer = pair.gateway.chat();
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_NE(answer.body.find(R"("index":1)"), std::string::npos);
+}
+
 TEST(Attempt, AForeignWorkerThatNeverAnswersEndsAtTheFirstTokenTimeout) {
   MockWorker worker;
   worker.set_script({hang()});
