@@ -28,7 +28,8 @@ namespace mlxs::engine {
 namespace {
 
 constexpr int kOutstanding = 96;  // More than the rows of a step, so that some wait;
-constexpr int kRefill = 48;       // more come when so many are left.
+constexpr int kModels = 4;
+constexpr int kRefill = 48;  // more come when so many are left.
 constexpr int kVocabulary = 128;
 // Two orders of adding float32 move these models' logits by up to 2e-5 (tests/golden/models).
 constexpr float kEpsilon = 1e-4f;
@@ -36,7 +37,7 @@ constexpr int kNoises = 64;
 
 int requests_wanted() {
   const char* wanted = std::getenv("MLXS_ISOLATION_REQUESTS");
-  return wanted == nullptr ? 600 : std::atoi(wanted);
+  return wanted == nullptr ? MLXS_ISOLATION_DEFAULT : std::atoi(wanted);
 }
 
 class NoText final : public Detokenizer {
@@ -83,7 +84,7 @@ class Bench {
         [&]() -> Result<std::unique_ptr<Runner>> {
           ModelOptions options;
           options.source = std::filesystem::path{MLXS_SOURCE_DIR} / "tests/golden/models" / model;
-          options.compute = Compute::kFloat32;
+          options.compute = Compute::kAuto;
           options.kv_bytes = kv_bytes;
           options.sequences_max = sequences;
           auto runner = load_runner(options, {});
@@ -228,7 +229,7 @@ bool is_near_tie(Bench& alone,
 class Isolation : public testing::TestWithParam<std::string> {};
 
 TEST_P(Isolation, EveryAnswerIsTheOneItGetsAlone) {
-  const int count = std::max(1, requests_wanted() / 3);
+  const int count = std::max(1, requests_wanted() / kModels);
   Requests source{17};
   std::vector<GenerationRequest> requests;
   for (int i = 0; i < count; ++i) requests.push_back(source.next());
@@ -277,10 +278,10 @@ TEST_P(Isolation, EveryAnswerIsTheOneItGetsAlone) {
   RecordProperty("near_ties", ties);
 }
 
-// Plain attention, a sliding window, and experts.
+// Plain attention, a sliding window, experts, and quantised weights in the default arithmetic.
 INSTANTIATE_TEST_SUITE_P(Models,
                          Isolation,
-                         testing::Values("llama_f32", "gemma3_f32", "qwen3_moe_f32"),
+                         testing::Values("llama_f32", "gemma3_f32", "qwen3_moe_f32", "llama_q4"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace
