@@ -1,14 +1,14 @@
 #include "gateway/api_service.h"
 
 #include "api/request.h"
-#include "base/ids.h"
+#include "base/hash.h"
 #include "gateway/flight/flight.h"
-#include "gateway/stages/deadline.h"
 #include "gateway/stages/model.h"
 #include "gateway/stages/render.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
@@ -25,41 +25,27 @@ std::chrono::microseconds micros(Clock::duration duration) {
   return std::chrono::duration_cast<std::chrono::microseconds>(duration);
 }
 
-// What the flight knows, into the request's record.
-void record_flight(RequestRecord& record, const Flight& flight) {
-  const Log& log = flight.log();
-  record.reached_worker = flight.attempts() > 0;
-  record.worker = flight.worker_id();
-  record.attempts = flight.attempts();
-  record.usage = log.usage();
-  record.finish_reason = log.finish_reason();
-  record.queue = micros(flight.waited());
-  if (flight.sent_at())
-    record.overhead = micros(*flight.sent_at() - record.arrived_at - flight.waited());
-  if (log.first_event_at()) {
-    record.first_event = micros(*log.first_event_at() - record.arrived_at);
-    record.decode = micros(*log.last_event_at() - *log.first_event_at());
+// What sharing did and where the answer came from, into the request's record.
+void record_source(RequestRecord& record, const AnswerSource& source) {
+  const Log& log = *source.log;
+  if (log.ended()) {
+    record.usage = usage_of(source);
+    record.finish_reason = log.finish_reason();
+  }
+  if (!source.flight) return;
+  const FlightNotes notes = source.flight.flight().notes();
+  record.reached_worker = notes.attempts > 0;
+  record.worker = notes.worker;
+  record.attempts = notes.attempts;
+  if (!source.shared()) {
+    record.queue = micros(notes.waited);
+    if (notes.sent_at) record.overhead = micros(*notes.sent_at - record.arrived_at - notes.waited);
+  }
+  if (const auto first = log.first_event_at()) {
+    record.first_event = micros(std::max(*first - record.arrived_at, Clock::duration{0}));
+    record.decode = micros(*log.last_event_at() - *first);
   }
 }
-
-// Ties the flight to its only client: it ends when the client leaves or its handler ends.
-class Subscription {
- public:
-  Subscription(http::Exchange& exchange, FlightPtr flight) : exchange_(exchange), flight_(flight) {
-    exchange_.on_client_gone([flight] { flight->stop(cancelled()); });
-  }
-  Subscription(const Subscription&) = delete;
-  Subscription& operator=(const Subscription&) = delete;
-  ~Subscription() {
-    exchange_.on_client_gone({});
-    if (!flight_->log().ended()) flight_->stop(cancelled());
-  }
-
- private:
-  static Error cancelled() { return {ErrorCode::kCancelled, "[client] left"}; }
-  http::Exchange& exchange_;
-  FlightPtr flight_;
-};
 
 class Streaming {
  public:
@@ -71,11 +57,6 @@ class Streaming {
  private:
   telemetry::Gauge& gauge_;
 };
-
-std::string header_or_empty(const http::Request& request, std::string_view name) {
-  const auto value = request.headers.get(name);
-  return value ? std::string{*value} : std::string{};
-}
 
 }  // namespace
 
@@ -142,47 +123,43 @@ asio::awaitable<void> ApiService::generate(http::Exchange& exchange,
     co_await reply_error(exchange, scope, call.error());
     co_return;
   }
-  Admission& admission = context_.shared.admission;
-  const auto ticket = admission.try_enter(scope.settings->config.limits.in_flight);
-  if (!ticket) {
-    Error error =
-        fail(ErrorCode::kOverloaded, "[admission] limits.in_flight requests are being answered");
-    co_await reply_error(exchange, scope, std::move(error), admission.retry_after_s());
-    co_return;
-  }
-  const FlightPtr flight = Flight::start(context_,
-                                         {.surface = surface,
-                                          .model = call->model->id,
-                                          .native = call->model->native(),
-                                          .body = std::move(call->body),
-                                          .request_id = scope.record.request_id,
-                                          .traceparent = header_or_empty(request, "traceparent"),
-                                          .tracestate = header_or_empty(request, "tracestate"),
-                                          .deadline = call->patience.deadline,
-                                          .settings = scope.settings});
-  AnswerPlan plan{.head = {.surface = surface,
-                           .id = random_id(surface == api::Surface::kChat ? "chatcmpl-" : "cmpl-"),
-                           .created = std::chrono::duration_cast<std::chrono::seconds>(
-                                          std::chrono::system_clock::now().time_since_epoch())
-                                          .count(),
-                           .model = call->model->id},
-                  .with_usage = call->include_usage,
+  AnswerPlan plan{.with_usage = call->include_usage,
                   .with_token_ids = call->want_token_ids,
                   .deadline = call->patience.deadline,
-                  .keep_alive = scope.settings->config.timeouts.keep_alive};
+                  .keep_alive = scope.settings->config.timeouts.keep_alive,
+                  .join_timeout = call->model->sharing.coalescing.join_timeout};
   // Half of a client's patience for the next byte, so that a comment arrives in time.
   if (call->patience.next_byte)
     plan.keep_alive = std::min(plan.keep_alive, *call->patience.next_byte / 2);
-  {
-    const Subscription subscription{exchange, flight};
-    if (call->stream) {
-      const Streaming streaming{context_.shared.metrics.streams_active};
-      co_await send_stream(exchange, scope, flight, std::move(plan));
-    } else {
-      co_await send_whole(exchange, scope, flight, std::move(plan));
-    }
+  auto source = open_answer(context_, scope, request, std::move(*call));
+  if (!source) {
+    std::optional<int> retry_after_s;
+    if (source.error().code == ErrorCode::kOverloaded)
+      retry_after_s = context_.shared.admission.retry_after_s();
+    co_await reply_error(exchange, scope, source.error(), retry_after_s);
+    co_return;
   }
-  record_flight(scope.record, *flight);
+  announce(scope.record, *source);
+  if (scope.record.stream) {
+    const Streaming streaming{context_.shared.metrics.streams_active};
+    co_await send_stream(exchange, context_, scope, *source, plan);
+  } else {
+    co_await send_whole(exchange, context_, scope, *source, plan);
+  }
+  record_source(scope.record, *source);
+}
+
+void ApiService::announce(RequestRecord& record, const AnswerSource& source) {
+  record.cache = source.result;
+  record.sharing = source.rules;
+  if (source.fingerprint) record.cache_key = to_hex(source.fingerprint->digest);
+  if (source.age) record.age = std::chrono::floor<std::chrono::seconds>(*source.age);
+  if (source.shared() && !source.rules.deterministic &&
+      context_.shared.flights.first_sampled_share())
+    spdlog::info(
+        "[sharing] model {}: a request without seed or temperature 0 got another one's answer, as "
+        "models[].sharing says; this is logged once",
+        record.model);
 }
 
 asio::awaitable<void> ApiService::list_models(http::Exchange& exchange, RequestScope& scope) {

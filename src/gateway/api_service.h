@@ -13,6 +13,8 @@
 
 namespace mlxs::gateway {
 
+struct AnswerSource;
+
 /// The API listener's requests, on one data loop: guards, route, authentication, and for
 /// generations the stages in `DESIGN` order, each a small file under stages/.
 /// `/ready` is 200 once at least one configured model has a ready worker, 503 before that and while
@@ -40,6 +42,7 @@ class ApiService {
   boost::asio::awaitable<void> show_model(http::Exchange& exchange, RequestScope& scope);
   boost::asio::awaitable<void> health(http::Exchange& exchange, RequestScope& scope);
   boost::asio::awaitable<void> ready(http::Exchange& exchange, RequestScope& scope);
+  void announce(RequestRecord& record, const AnswerSource& source);
   void left();
 
   LoopContext& context_;

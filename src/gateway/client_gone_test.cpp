@@ -51,8 +51,8 @@ TEST(ClientGone, OthersGoOn) {
   pair.worker.set_script({token("Hello"), gate("a"), finish(), usage(1, 1), done()});
   Client leaves{pair.gateway.api()};
   Client stays{pair.gateway.api()};
-  leaves.post("/v1/chat/completions", chat_body(R"(,"stream":true)"));
-  stays.post("/v1/chat/completions", chat_body(R"(,"stream":true)"));
+  leaves.post("/v1/chat/completions", chat_body(kPrivateStream));
+  stays.post("/v1/chat/completions", chat_body(kPrivateStream));
   (void)leaves.read_head();
   (void)stays.read_head();
 

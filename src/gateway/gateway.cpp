@@ -52,8 +52,16 @@ Gateway::Gateway(const GatewayFds& fds, const Tuning& tuning)
       epochs_(new_epochs()),
       answers_(epochs_, {}),
       cache_keeper_(epochs_, answers_, metrics_),
-      shared_{
-          tuning_, metrics_, admission_, round_robin_, access_log_, epochs_, answers_, features_},
+      flights_(epochs_),
+      shared_{tuning_,
+              metrics_,
+              admission_,
+              round_robin_,
+              access_log_,
+              epochs_,
+              answers_,
+              features_,
+              flights_},
       channel_(io_, fds.control),
       changed_(io_.get_executor()),
       fleet_(io_, metrics_, tuning_, [this](std::shared_ptr<const FleetTable> table) {
@@ -61,6 +69,7 @@ Gateway::Gateway(const GatewayFds& fds, const Tuning& tuning)
       }) {
   registry_.on_collect([this] {
     metrics_.requests_in_flight.set(admission_.in_flight());
+    metrics_.flight_subscribers.set(static_cast<double>(flights_.subscribers()));
     fleet_.collect();
   });
 }

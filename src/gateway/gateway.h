@@ -9,6 +9,7 @@
 #include "gateway/loop_context.h"
 #include "gateway/metrics.h"
 #include "gateway/routing/round_robin.h"
+#include "gateway/sharing/flight_table.h"
 #include "gateway/stages/admission.h"
 #include "gateway/tuning.h"
 #include "http/server.h"
@@ -60,6 +61,7 @@ class Gateway {
   AnswerStore answers_;
   CacheKeeper cache_keeper_;
   Features features_;
+  FlightTable flights_;
   Shared shared_;
   ControlChannel channel_;
   Signal changed_;  // of drain and canary: ending, or a loop got idle

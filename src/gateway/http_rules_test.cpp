@@ -156,7 +156,7 @@ TEST(Http, MoreThanTheInFlightLimitIs429WithRetryAfter) {
   first.post("/v1/chat/completions", chat_body());
   ASSERT_TRUE(pair.gateway.wait_metric("mlx_requests_in_flight", 1));
 
-  const Answer refused = pair.gateway.chat();
+  const Answer refused = pair.gateway.chat(kPrivate);
   pair.worker.open("a");
 
   EXPECT_EQ(refused.status, 429);
@@ -173,8 +173,8 @@ TEST(Http, TheRequestsOwnDeadlineIs504OrAnErrorEvent) {
   pair.worker.enqueue({token("Hel"), hang()});
   const auto soon = headers_of({{"x-request-timeout-ms", "50"}});
 
-  const Answer whole = pair.gateway.chat("", soon);
-  const Answer stream = pair.gateway.chat(R"(,"stream":true)", soon);
+  const Answer whole = pair.gateway.chat(kPrivate, soon);
+  const Answer stream = pair.gateway.chat(kPrivateStream, soon);
 
   EXPECT_EQ(whole.status, 504);
   EXPECT_EQ(whole.error_code(), "deadline_exceeded");

@@ -52,7 +52,7 @@ TEST(Lifecycle, WhatOutlastsTheDrainIsCutWithAnError) {
   Client whole{pair.gateway.api()};
   stream.post("/v1/chat/completions", chat_body(R"(,"stream":true)"));
   (void)stream.read_head();
-  whole.post("/v1/chat/completions", chat_body());
+  whole.post("/v1/chat/completions", chat_body(kPrivate));
   EXPECT_EQ(pair.worker.request(2).method, "POST");
 
   pair.gateway.drain();

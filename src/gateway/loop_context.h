@@ -21,6 +21,7 @@
 namespace mlxs::gateway {
 
 class Flight;
+class FlightTable;
 
 /// What the whole gateway shares; each member says that any thread may use it.
 struct Shared {
@@ -32,6 +33,7 @@ struct Shared {
   Epochs& epochs;
   AnswerStore& answers;
   Features& features;
+  FlightTable& flights;
 };
 
 /// What the requests of one data loop share; on its thread only. The snapshots are replaced by the

@@ -1,6 +1,8 @@
 #include "gateway/metrics.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <vector>
 
 namespace mlxs::gateway {
@@ -16,6 +18,7 @@ const std::vector<double> kPerToken{
     .002, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5};
 const std::vector<double> kTokens{
     1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864};
+const std::vector<double> kSubscribers{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
 const std::vector<double> kShort{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05};
 
 double seconds(auto duration) { return std::chrono::duration<double>(duration).count(); }
@@ -39,13 +42,73 @@ Metrics::Metrics(telemetry::Registry& r)
       pool_idle(r.gauge(
           "mlx_pool_connections", "Connections to workers, by state.", {{"state", "idle"}})),
       pool_leased(r.gauge(
-          "mlx_pool_connections", "Connections to workers, by state.", {{"state", "leased"}})) {}
+          "mlx_pool_connections", "Connections to workers, by state.", {{"state", "leased"}})),
+      flight_subscribers(r.gauge("mlx_flight_subscribers",
+                                 "Requests that are being answered from a flight under way.")),
+      coalesce_flights(
+          r.counter("mlx_coalesce_flights_total", "Flights started that others could join.")),
+      coalesce_subscribers(r.histogram("mlx_coalesce_subscribers",
+                                       "Requests that took part in a flight that others could "
+                                       "join, when it ended.",
+                                       kSubscribers)) {}
 
 telemetry::Histogram& Metrics::loop_delay(const std::string& loop) {
   return registry.histogram("mlx_event_loop_delay_seconds",
                             "How late timers of an event loop fire.",
                             kShort,
                             {{"loop", loop}});
+}
+
+// Layers are asked in this order; those behind the one that served were not asked.
+void LoopMetrics::sharing(const RequestRecord& record) {
+  if (!record.cache) return;
+  const CacheResult result = *record.cache;
+  const SharingRules& rules = record.sharing;
+  if (result == CacheResult::kCoalesced) {
+    layer("coalescing", result);
+    if (!record.error && !record.client_gone) saved("coalesce", record.usage);
+    return;
+  }
+  layer("coalescing",
+        rules.join && result != CacheResult::kBypass ? CacheResult::kMiss : CacheResult::kBypass);
+  const bool kept = record.served_from_store();
+  if (result == CacheResult::kDedup) {
+    layer("dedup", result);
+  } else {
+    layer("dedup", rules.read && rules.dedup ? CacheResult::kMiss : CacheResult::kBypass);
+    layer("prompt_cache",
+          kept                               ? result
+          : rules.read && rules.prompt_cache ? CacheResult::kMiss
+                                             : CacheResult::kBypass);
+  }
+  if (kept && !record.error && !record.client_gone) saved("cache", record.usage);
+}
+
+void LoopMetrics::layer(std::string_view layer, CacheResult result) {
+  telemetry::Counter*& counter = layers_[{layer, result}];
+  if (counter == nullptr)
+    counter = &metrics_.registry.counter(
+        "mlx_cache_requests_total",
+        "What each layer of sharing did for generation requests that got as far; bypass: the layer "
+        "was off for the request.",
+        {{"layer", std::string{layer}}, {"result", std::string{to_string(result)}}});
+  counter->add();
+}
+
+void LoopMetrics::saved(std::string_view by, const api::Usage& usage) {
+  auto& [prompt, output] = saved_[by];
+  if (prompt == nullptr) {
+    const auto series = [&](const char* kind) {
+      return &metrics_.registry.counter("mlx_saved_tokens_total",
+                                        "Tokens of complete answers that no worker computed for "
+                                        "this request.",
+                                        {{"kind", kind}, {"by", std::string{by}}});
+    };
+    prompt = series("prompt");
+    output = series("output");
+  }
+  prompt->add(static_cast<std::uint64_t>(std::max<std::int64_t>(0, usage.prompt_tokens)));
+  output->add(static_cast<std::uint64_t>(std::max<std::int64_t>(0, usage.completion_tokens)));
 }
 
 void LoopMetrics::request(const RequestRecord& record) {
@@ -59,7 +122,9 @@ void LoopMetrics::request(const RequestRecord& record) {
           {{"reason", std::string{error_info(record.error->code).label}}});
     counter->add();
   }
-  if (record.generation) generation(record);
+  if (!record.generation) return;
+  generation(record);
+  sharing(record);
 }
 
 void LoopMetrics::generation(const RequestRecord& record) {
@@ -73,6 +138,7 @@ void LoopMetrics::generation(const RequestRecord& record) {
         "An error after the status went out is in mlx_attempts_total.",
         {{"model", model}, {"status", std::to_string(status)}});
   counter->add();
+  // Kept answers are counted as saved tokens; these series speak of workers.
   if (!record.reached_worker) return;
   ModelSeries& of = series(model, record.surface);
   of.duration.observe(seconds(record.total));

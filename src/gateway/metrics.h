@@ -25,6 +25,9 @@ struct Metrics {
   telemetry::Histogram& overhead;
   telemetry::Gauge& pool_idle;
   telemetry::Gauge& pool_leased;
+  telemetry::Gauge& flight_subscribers;
+  telemetry::Counter& coalesce_flights;
+  telemetry::Histogram& coalesce_subscribers;
 
   /// Delay of one event loop.
   [[nodiscard]] telemetry::Histogram& loop_delay(const std::string& loop);
@@ -51,12 +54,17 @@ class LoopMetrics {
   };
   ModelSeries& series(const std::string& model, api::Surface surface);
   void generation(const RequestRecord& record);
+  void sharing(const RequestRecord& record);
+  void layer(std::string_view layer, CacheResult result);
+  void saved(std::string_view by, const api::Usage& usage);
 
   Metrics& metrics_;
   std::map<std::pair<std::string, api::Surface>, ModelSeries> models_;
   std::map<std::pair<std::string, int>, telemetry::Counter*> requests_;
   std::map<std::pair<std::string, std::string>, telemetry::Counter*, std::less<>> attempts_;
   std::map<ErrorCode, telemetry::Counter*> rejected_;
+  std::map<std::pair<std::string_view, CacheResult>, telemetry::Counter*> layers_;
+  std::map<std::string_view, std::pair<telemetry::Counter*, telemetry::Counter*>> saved_;
 };
 
 }  // namespace mlxs::gateway

@@ -119,7 +119,7 @@ TEST(Loops, SeveralShareTheListenerAndTheTurns) {
   ASSERT_TRUE(gateway.wait_metric(R"(mlx_worker_state{state="ready",worker="m/0"})", 1));
   ASSERT_TRUE(gateway.wait_metric(R"(mlx_worker_state{state="ready",worker="m/1"})", 1));
 
-  for (int i = 0; i < 40; ++i) EXPECT_EQ(gateway.chat().status, 200);
+  for (int i = 0; i < 40; ++i) EXPECT_EQ(gateway.chat(kPrivate).status, 200);
 
   EXPECT_EQ(first.requests(), 20U);
   EXPECT_EQ(second.requests(), 20U);

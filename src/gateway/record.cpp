@@ -54,6 +54,7 @@ void append_generation(std::string& out, const RequestRecord& record) {
   if (record.first_event)
     fmt::format_to(to, ",\"ttft_ms\":{:.3f}", milliseconds(*record.first_event));
   if (!record.finish_reason.empty()) append_field(out, "finish", record.finish_reason);
+  if (record.cache) append_field(out, "cache", to_string(*record.cache));
 }
 
 }  // namespace

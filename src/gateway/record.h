@@ -3,6 +3,8 @@
 #include "api/events.h"
 #include "base/deadline.h"
 #include "base/error.h"
+#include "gateway/sharing/cache_result.h"
+#include "gateway/sharing/policy.h"
 
 #include <cstdint>
 #include <optional>
@@ -38,6 +40,17 @@ struct RequestRecord {
   std::chrono::microseconds queue{0};                 ///< Parked: no ready worker, no connection.
   std::optional<std::chrono::microseconds> first_event;  ///< Arrival to the first event.
   std::optional<std::chrono::microseconds> decode;       ///< First to last event.
+
+  // Of those that were admitted or served.
+  std::optional<CacheResult> cache;  ///< What sharing did.
+  SharingRules sharing;              ///< And what it was allowed to.
+  std::string cache_key;             ///< The fingerprint's digest in hexadecimal, empty if none.
+  std::optional<std::chrono::seconds> age;  ///< Of a kept answer.
+
+  [[nodiscard]] bool served_from_store() const {
+    return cache == CacheResult::kHit || cache == CacheResult::kDedup ||
+           cache == CacheResult::kStale;
+  }
 };
 
 /// The access log's line, one JSON object with its line break.

@@ -23,7 +23,8 @@ struct RequestScope {
   RequestRecord record;
   std::string origin;  ///< Of an allowed web page, else empty.
 
-  /// Headers of every answer: x-request-id, openai-processing-ms, openai-version, CORS.
+  /// Headers of every answer: x-request-id, openai-processing-ms, openai-version, CORS,
+  /// and for generations x-mlx-cache, x-mlx-cache-key and age.
   void add_headers(http::Headers& headers) const;
 };
 

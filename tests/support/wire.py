@@ -48,7 +48,10 @@ def request(
 
 def send_request(connection: http.client.HTTPConnection, method: str, target: str,
                  body: Any, headers: dict[str, str] | None) -> None:
-    fields = dict(headers or {})
+    # Private unless the test says otherwise: it looks at its own generation, not at the answer to
+    # another test's equal request. None leaves a header out.
+    fields = {"x-mlx-cache": "bypass", **(headers or {})}
+    fields = {name: value for name, value in fields.items() if value is not None}
     if body is not None:
         if not isinstance(body, bytes):
             body = json.dumps(body).encode()

@@ -2,6 +2,7 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/json/serialize.hpp>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -61,6 +62,27 @@ bool flag(const json::object& object, std::string_view key) {
   return value != nullptr && value->is_bool() && value->get_bool();
 }
 
+// Weights, tokenizer, template, and whatever digests a newer worker adds.
+std::string generation_of(const json::object& state) {
+  const json::value* digests = state.if_contains("digests");
+  return digests == nullptr ? std::string{} : json::serialize(*digests);
+}
+
+void set_generation(const FleetTable& table, const std::string& model, ModelWorkers& of_model) {
+  const bool any_ready = !of_model.ready.empty();
+  for (const WorkerPtr& worker : table.workers) {
+    if (worker->model != model) continue;
+    if (!worker->native) {
+      // Whichever of them answers: the configuration says that they are one model.
+      of_model.generation += worker->generation + ' ';
+    } else if (worker->state == WorkerState::kReady || !any_ready) {
+      of_model.mixed = of_model.mixed || (any_ready && worker != of_model.ready.front() &&
+                                          worker->generation != of_model.generation);
+      if (of_model.generation.empty()) of_model.generation = worker->generation;
+    }
+  }
+}
+
 bool counts_as_said(std::string_view reported) {
   return reported == "failed" || reported == "backoff" || reported == "stopping";
 }
@@ -91,6 +113,7 @@ Fleet::Member& Fleet::member(const std::string& id) {
     slot = std::make_unique<Member>();
     slot->worker.id = id;
     slot->worker.in_flight = std::make_shared<std::atomic<int>>(0);
+    slot->worker.progress_at = std::make_shared<std::atomic<Clock::rep>>(0);
   }
   return *slot;
 }
@@ -112,6 +135,7 @@ void Fleet::set_settings(SettingsPtr settings) {
       Worker& worker = known.worker;
       worker.model = model.id;
       worker.upstream_model = url_worker.model.empty() ? model.id : url_worker.model;
+      worker.generation = url_worker.url + ' ' + worker.upstream_model;
       worker.connections_max = tuning_.foreign_connections;
       if (known.probe && known.url == url_worker.url) continue;
       known.stream.reset();
@@ -200,6 +224,9 @@ void Fleet::on_state(Member& member, const json::object& state) {
   // The clock of a stall runs only while there is work and no step.
   if (!member.open || steps != member.steps || running + waiting == 0)
     member.progress_at = Clock::now();
+  if (steps != member.steps)
+    member.worker.progress_at->store(member.progress_at.time_since_epoch().count(),
+                                     std::memory_order_relaxed);
   member.stalled = member.stalled && steps == member.steps && running + waiting > 0;
   member.open = true;
   member.steps = steps;
@@ -207,7 +234,11 @@ void Fleet::on_state(Member& member, const json::object& state) {
   member.waiting = waiting;
   member.ready = flag(state, "ready");
   member.live = state;
-  refresh(member);
+  // Kept while it loads again, for requests that wait for it.
+  std::string generation = generation_of(state);
+  const bool changed = !generation.empty() && generation != member.worker.generation;
+  if (changed) member.worker.generation = std::move(generation);
+  if (!refresh(member) && changed) publish();
 }
 
 void Fleet::on_lost(Member& member, bool opened, const std::string& why) {
@@ -239,15 +270,16 @@ WorkerState Fleet::state_of(const Member& member) const {
   return member.ready ? WorkerState::kReady : WorkerState::kLoading;
 }
 
-void Fleet::refresh(Member& member) {
+bool Fleet::refresh(Member& member) {
   const WorkerState state = state_of(member);
-  if (state == member.worker.state) return;
+  if (state == member.worker.state) return false;
   spdlog::info("[fleet] worker {}: {} -> {}",
                member.worker.id,
                to_string(member.worker.state),
                to_string(state));
   member.worker.state = state;
   publish();
+  return true;
 }
 
 void Fleet::publish() {
@@ -260,6 +292,7 @@ void Fleet::publish() {
     if (worker->state == WorkerState::kReady) of_model.ready.push_back(worker);
   }
   for (auto& [id, of_model] : table->models) {
+    set_generation(*table, id, of_model);
     of_model.failed = true;
     for (const WorkerPtr& worker : table->workers) {
       if (worker->model != id) continue;

@@ -58,7 +58,7 @@ class Fleet {
   void on_lost(Member& member, bool opened, const std::string& why);
   void on_probe(Member& member, const std::string& failure);
   [[nodiscard]] WorkerState state_of(const Member& member) const;
-  void refresh(Member& member);
+  bool refresh(Member& member);  // whether a table was published
   void remove_if(const std::function<bool(const Member&)>& gone);
   void show_state(const Member& member, bool present);
   void publish();

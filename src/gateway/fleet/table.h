@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/deadline.h"
 #include "http/address.h"
 
 #include <atomic>
@@ -45,8 +46,12 @@ struct Worker {
   WorkerState state = WorkerState::kStarting;
   std::uint64_t incarnation = 0;  ///< Another process (or connection) behind the same address.
   std::string error;              ///< Why it is not ready, in words; empty if unknown.
+  /// What exactly it serves: digests of weights, tokenizer and template; foreign: URL and model.
+  std::string generation;
   std::size_t connections_max = 0;
   std::shared_ptr<std::atomic<int>> in_flight;  ///< Attempts running on it, over all loops.
+  /// When its step counter last moved, as Clock ticks; 0 before that and for foreign ones.
+  std::shared_ptr<std::atomic<Clock::rep>> progress_at;
 };
 using WorkerPtr = std::shared_ptr<const Worker>;
 
@@ -55,6 +60,9 @@ struct ModelWorkers {
   std::vector<WorkerPtr> ready;  ///< In the order of their ids.
   bool failed = false;           ///< It has workers and all of them are kFailed.
   std::string failure;           ///< The first one's reason.
+  /// What its ready workers serve, or without one, what they last did; empty if unknown.
+  std::string generation;
+  bool mixed = false;  ///< Ready native workers serve different generations.
 };
 
 /// All workers: a snapshot that the control thread publishes to the data loops.

@@ -21,7 +21,7 @@ TEST(Route, WorkersOfOneModelTakeTurns) {
   ASSERT_TRUE(gateway.wait_metric(R"(mlx_worker_state{state="ready",worker="m/0"})", 1));
   ASSERT_TRUE(gateway.wait_metric(R"(mlx_worker_state{state="ready",worker="m/1"})", 1));
 
-  for (int i = 0; i < 10; ++i) EXPECT_EQ(gateway.chat().status, 200);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(gateway.chat(kPrivate).status, 200);
 
   EXPECT_EQ(first.requests(), 5U);
   EXPECT_EQ(second.requests(), 5U);
@@ -127,7 +127,7 @@ TEST(Retry, AnAttemptThatNeverBeganIsMadeOnAnotherWorker) {
   ASSERT_TRUE(gateway.wait_metric(R"(mlx_worker_state{state="ready",worker="m/1"})", 1));
   dead.set_script({answer(503, R"({"error":{"message":"loading","code":"unavailable"}})")});
 
-  for (int i = 0; i < 4; ++i) EXPECT_EQ(gateway.chat().status, 200);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(gateway.chat(kPrivate).status, 200);
 
   EXPECT_EQ(alive.requests(), 4U);
 }
@@ -167,7 +167,7 @@ TEST(Retry, AForeignWorkerThatCannotBeReachedIsReplacedByOneThatCan) {
   ASSERT_TRUE(gateway.wait_metric(R"(mlx_worker_state{state="ready",worker="m/1"})", 1));
   gone.reset();
 
-  for (int i = 0; i < 4; ++i) EXPECT_EQ(gateway.chat().status, 200);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(gateway.chat(kPrivate).status, 200);
 
   EXPECT_EQ(alive.requests(), 4U);
 }

@@ -1,9 +1,16 @@
 #include "gateway/stages/render.h"
 
+#include "api/render.h"
+#include "base/ids.h"
+#include "gateway/flight/flight.h"
+#include "gateway/stages/attendance.h"
 #include "http/sse.h"
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace mlxs::gateway {
@@ -11,21 +18,18 @@ namespace {
 
 namespace asio = boost::asio;
 
-// A client that lags behind catches up in pieces of this size.
-constexpr std::size_t kWriteBytesMax = 64 * 1024;
-
 Error deadline_error() {
   return {ErrorCode::kDeadlineExceeded, "[deadline] the request's deadline passed"};
 }
 
-// The end of one client's stream, once everything before it was rendered.
-void append_end(std::string& out, api::StreamRenderer& renderer, const Log& log) {
-  if (log.error()) {
-    api::StreamRenderer::append_error(out, *log.error());
-    return;
-  }
-  renderer.append_usage(out, log.usage());
-  renderer.append_done(out);
+// Subscribers of one flight fail together; their retries had better not come together, too.
+std::optional<int> retry_after_s(LoopContext& context, const AnswerSource& source) {
+  const auto seconds = source.log->retry_after_s();
+  if (!seconds || !source.flight) return seconds;
+  if (context.shared.flights.subscribers_ever(source.flight.flight()) < 2) return seconds;
+  constexpr double kUnit = 1.0 / 18446744073709551616.0;  // 2^-64
+  const double factor = 0.5 + static_cast<double>(random_u64()) * kUnit;
+  return std::max(1, static_cast<int>(std::lround(*seconds * factor)));
 }
 
 asio::awaitable<Result<void>> send_head(http::Exchange& exchange, const RequestScope& scope) {
@@ -37,53 +41,84 @@ asio::awaitable<Result<void>> send_head(http::Exchange& exchange, const RequestS
   return exchange.start_stream(200, std::move(headers));
 }
 
+// What follows the last event: the end of a complete answer, or why there is none.
+void append_end(std::string& out, FrameReader& frames, const AnswerSource& source) {
+  if (source.log->error())
+    api::StreamRenderer::append_error(out, *source.log->error());
+  else
+    frames.append_end(out, usage_of(source));
+}
+
 }  // namespace
 
+api::Usage usage_of(const AnswerSource& source) {
+  api::Usage usage = source.log->usage();
+  if (source.shared()) usage.cached_tokens = usage.prompt_tokens;
+  return usage;
+}
+
 asio::awaitable<void> send_stream(http::Exchange& exchange,
+                                  LoopContext& context,
                                   RequestScope& scope,
-                                  FlightPtr flight,
+                                  AnswerSource& source,
                                   AnswerPlan plan) {
-  Log& log = flight->log();
-  api::StreamRenderer renderer{plan.head, plan.with_usage, plan.with_token_ids};
-  api::Delta delta;
+  Attendance attendance{exchange, context, scope, source, plan.join_timeout};
+  std::optional<FrameReader> frames;
+  const auto attach = [&] {
+    frames.emplace(*source.log,
+                   attendance.frames(plan.with_usage, plan.with_token_ids),
+                   plan.with_usage,
+                   plan.with_token_ids);
+  };
+  attach();
   std::string out;
-  std::size_t at = 0;
   bool head_sent = false;
   TimePoint keep_alive_at = Clock::now() + plan.keep_alive;
-  for (;;) {
-    out.clear();
-    while (at < log.size() && out.size() < kWriteBytesMax) {
-      log.read(at++, delta);
-      renderer.append(out, delta);
-    }
-    const bool end = log.ended() && at == log.size();
-    if (end && log.error()) {
-      if (log.error()->code == ErrorCode::kCancelled) break;
-      if (!head_sent && log.size() == 0) {
-        co_await reply_error(exchange, scope, *log.error(), flight->retry_after_s());
+  while (!attendance.gone()) {
+    const Log& log = *source.log;
+    const bool ended = log.ended();
+    std::string_view bytes = frames->next();
+    const bool nothing_shown = !head_sent && bytes.empty();
+    bool last = ended && frames->at() == log.size();
+    const TimePoint now = Clock::now();
+    if (last) {
+      if (log.error() && log.error()->code == ErrorCode::kCancelled) break;
+      if (log.error() && nothing_shown) {
+        co_await reply_error(exchange, scope, *log.error(), retry_after_s(context, source));
         co_return;
       }
       scope.record.error = log.error();
-    }
-    if (end) append_end(out, renderer, log);
-    if (out.empty()) {
-      const TimePoint now = Clock::now();
-      if (plan.deadline.passed(now)) {
-        flight->stop(deadline_error());
+      out = bytes;
+      append_end(out, *frames, source);
+      bytes = out;
+    } else if (plan.deadline.passed(now)) {
+      if (nothing_shown) {
+        co_await reply_error(exchange, scope, deadline_error());
+        co_return;
+      }
+      scope.record.error = deadline_error();
+      out = bytes;
+      api::StreamRenderer::append_error(out, *scope.record.error);
+      bytes = out;
+      last = true;
+    } else if (bytes.empty()) {
+      if (attendance.moved(now)) {
+        attach();
         continue;
       }
       if (now < keep_alive_at) {
-        co_await log.wait_grown(std::min(keep_alive_at, plan.deadline.when()));
+        co_await attendance.wait(LogReader::For::kGrowth,
+                                 std::min(keep_alive_at, plan.deadline.when()));
         continue;
       }
-      out = http::kSseKeepAlive;
+      bytes = http::kSseKeepAlive;
     }
     if (!head_sent) {
       if (auto sent = co_await send_head(exchange, scope); !sent) break;
       head_sent = true;
     }
-    if (auto sent = co_await exchange.write(out); !sent) break;
-    if (end) {
+    if (auto sent = co_await exchange.write(bytes); !sent) break;
+    if (last) {
       if (auto sent = co_await exchange.finish(); !sent) break;
       co_return;
     }
@@ -93,33 +128,39 @@ asio::awaitable<void> send_stream(http::Exchange& exchange,
 }
 
 asio::awaitable<void> send_whole(http::Exchange& exchange,
+                                 LoopContext& context,
                                  RequestScope& scope,
-                                 FlightPtr flight,
+                                 AnswerSource& source,
                                  AnswerPlan plan) {
-  Log& log = flight->log();
-  while (!log.ended()) {
-    if (plan.deadline.passed())
-      flight->stop(deadline_error());
-    else
-      co_await log.wait_ended(plan.deadline.when());
-  }
-  if (log.error()) {
-    if (log.error()->code == ErrorCode::kCancelled) {
-      scope.record.client_gone = true;
+  Attendance attendance{exchange, context, scope, source, plan.join_timeout};
+  while (!source.log->ended() && !attendance.gone()) {
+    const TimePoint now = Clock::now();
+    if (plan.deadline.passed(now)) {
+      co_await reply_error(exchange, scope, deadline_error());
       co_return;
     }
-    co_await reply_error(exchange, scope, *log.error(), flight->retry_after_s());
+    if (!attendance.moved(now))
+      co_await attendance.wait(LogReader::For::kEnd, plan.deadline.when());
+  }
+  const Log& log = *source.log;
+  if (!log.ended() || (log.error() && log.error()->code == ErrorCode::kCancelled)) {
+    scope.record.client_gone = true;
     co_return;
   }
-  api::WholeRenderer renderer{plan.head};
+  if (log.error()) {
+    co_await reply_error(exchange, scope, *log.error(), retry_after_s(context, source));
+    co_return;
+  }
+  api::WholeRenderer renderer{log.head()};
   api::Delta delta;
-  for (std::size_t at = 0; at < log.size(); ++at) {
-    log.read(at, delta);
+  LogCursor cursor;
+  while (cursor.index < log.size()) {
+    log.read(cursor, delta);
     renderer.add(delta);
   }
   http::Response response;
   response.headers.add("content-type", "application/json");
-  response.body = renderer.render(log.usage());
+  response.body = renderer.render(usage_of(source));
   co_await reply(exchange, scope, std::move(response));
 }
 

@@ -208,10 +208,6 @@ struct MockWorker::Impl {
   }
 
   asio::awaitable<void> play(http::Exchange& exchange, Script steps, int mine) {
-    if (!steps.empty() && steps.front().kind == Step::Kind::kAnswer) {
-      (void)co_await exchange.send(std::move(steps.front().answer));
-      co_return;
-    }
     bool begun = false;
     const auto over = [&] { return mine != incarnation || exchange.client_gone(); };
     for (Step& step : steps) {
@@ -221,6 +217,9 @@ struct MockWorker::Impl {
       } else if (step.kind == Step::Kind::kHang) {
         while (!over()) co_await changed.wait(Clock::now() + kPatience);
       } else if (step.kind == Step::Kind::kCut) {
+        co_return;
+      } else if (step.kind == Step::Kind::kAnswer) {
+        (void)co_await exchange.send(std::move(step.answer));
         co_return;
       } else {
         if (!begun) {

@@ -43,7 +43,7 @@ namespace script {
 [[nodiscard]] Step cut();
 /// Says nothing more until the client leaves.
 [[nodiscard]] Step hang();
-/// Answers whole; first step of a script only.
+/// Answers whole; nothing but gates before it.
 [[nodiscard]] Step answer(int status, std::string body, http::Headers headers = {});
 /// tokens, finish "stop", usage of `tokens.size()`, [DONE].
 [[nodiscard]] Script hello(std::vector<std::string> tokens = {"Hello", " world"});

@@ -76,6 +76,10 @@ class TestGateway {
   std::thread thread_;
 };
 
+/// For requests that are to have a generation of their own, whatever equal ones run or ran.
+inline constexpr const char* kPrivate = R"(,"mlxs":{"cache":"bypass"})";
+inline constexpr const char* kPrivateStream = R"(,"stream":true,"mlxs":{"cache":"bypass"})";
+
 /// {"model":"m","messages":[…] EXTRA}: `extra` begins with a comma if not empty.
 [[nodiscard]] std::string chat_body(const std::string& extra = "", const std::string& model = "m");
 [[nodiscard]] std::string native_yaml(const std::string& more = "");

@@ -36,8 +36,8 @@ TEST(Attempt, IsAlwaysStreamedWithUsageAndASeed) {
 TEST(Attempt, EachRequestDrawsItsOwnSeed) {
   NativePair pair;
 
-  (void)pair.gateway.chat();
-  (void)pair.gateway.chat();
+  (void)pair.gateway.chat(kPrivate);
+  (void)pair.gateway.chat(kPrivate);
 
   const json::value first = json::parse(pair.worker.request(1).body);
   const json::value second = json::parse(pair.worker.request(2).body);
@@ -47,7 +47,7 @@ TEST(Attempt, EachRequestDrawsItsOwnSeed) {
 TEST(Attempt, CarriesRequestIdTraceAndTheTimeThatIsLeft) {
   NativePair pair;
 
-  (void)pair.gateway.chat("",
+  (void)pair.gateway.chat(kPrivate,
                           headers_of({{"x-request-id", "abc-1"},
                                       {"traceparent", "00-0af7-b7ad-01"},
                                       {"x-request-timeout-ms", "60000"}}));

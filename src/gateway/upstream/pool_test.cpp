@@ -169,7 +169,7 @@ TEST(PoolInGateway, RequestsShareWarmConnections) {
 TEST(PoolInGateway, AWorkerThatWasReplacedBetweenRequestsIsNotNoticed) {
   NativePair pair;
   for (int i = 0; i < 20; ++i) {
-    ASSERT_EQ(pair.gateway.chat().status, 200);
+    ASSERT_EQ(pair.gateway.chat(kPrivate).status, 200);
     pair.worker.restart();
   }
 
@@ -185,7 +185,7 @@ TEST(PoolInGateway, RequestsBeyondAWorkersBoundWaitForAConnection) {
   std::vector<std::unique_ptr<Client>> clients;
   for (int i = 0; i < 4; ++i) {
     clients.push_back(std::make_unique<Client>(gateway.api()));
-    clients.back()->post("/v1/chat/completions", chat_body());
+    clients.back()->post("/v1/chat/completions", chat_body(kPrivate));
   }
   ASSERT_TRUE(gateway.wait_metric("mlx_requests_in_flight", 4));
   ASSERT_TRUE(gateway.wait_metric(R"(mlx_pool_connections{state="leased"})", 2));
@@ -207,7 +207,7 @@ TEST(PoolInGateway, AfterRandomDisconnectsEveryLeaseAndPlaceIsBack) {
     const auto leaves = [](std::size_t i) { return i % 2 == 1; };
     for (std::size_t i = 0; i < 200; ++i) {
       clients.push_back(std::make_unique<Client>(pair.gateway.api()));
-      clients[i]->post("/v1/chat/completions", chat_body(streams(i) ? R"(,"stream":true)" : ""));
+      clients[i]->post("/v1/chat/completions", chat_body(streams(i) ? kPrivateStream : kPrivate));
       if (streams(i) && i % 5 == 1) (void)clients[i]->read_head();
       if (leaves(i)) clients[i]->close();
     }
