@@ -178,8 +178,8 @@ class Requests {
   }
 
   GenerationRequest next() {
-    // Now and then a hundred that begin short and grow long together: blocks run out.
-    const bool growing = made_++ / 100 % 2 == 1;
+    // Now and then fifty that begin short and grow long together: blocks run out.
+    const bool growing = made_++ / 50 % 2 == 1;
     GenerationRequest request;
     if (!growing && one_in(3)) request.prompt = prefixes_[random_() % std::size(prefixes_)];
     const std::vector<TokenId> own = tokens(4 + static_cast<int>(random_() % (growing ? 12 : 100)));
