@@ -3,6 +3,7 @@
 #include "engine/load/weights.h"
 #include "engine/models/decoder_spec.h"
 #include "engine/models/model.h"
+#include "engine/ops/heads.h"
 #include "engine/ops/rope.h"
 
 #include <mlx/array.h>
@@ -31,10 +32,6 @@ class SelfAttention {
                                             KvLayer& pool) const;
 
  private:
-  struct Heads {
-    mlx::core::array queries, keys, values;  ///< [T, heads, head_dim]
-  };
-  [[nodiscard]] Heads project(const mlx::core::array& x, const StepArrays& step) const;
   [[nodiscard]] std::vector<WeightReader::Part> inputs(const std::string& prefix) const;
 
   const DecoderSpec& decoder_;
@@ -44,8 +41,7 @@ class SelfAttention {
   Weight output_;
   std::optional<mlx::core::array> qkv_bias_;
   std::optional<mlx::core::array> output_bias_;
-  std::optional<mlx::core::array> query_norm_;
-  std::optional<mlx::core::array> key_norm_;
+  std::optional<HeadNorms> norms_;
 };
 
 }  // namespace mlxs::engine

@@ -23,11 +23,14 @@ namespace mx = mlx::core;
 
 constexpr int kBlock = 8;
 constexpr int kBlocks = 64;
-constexpr int kHeads = 6;
-constexpr int kKvHeads = 2;
-constexpr int kWidth = 16;
+
+struct Shape {
+  int heads, kv_heads, width;
+};
+constexpr Shape kSmall{6, 2, 16};
 
 struct Scene {
+  Shape shape;
   std::vector<Segment> segments;
   mx::array q;
   KvLayer kv;
@@ -35,7 +38,9 @@ struct Scene {
 
 /// Random rows over shuffled blocks; what no row owns is not a number, so that a single stray read
 /// shows.
-Scene make_scene(const std::vector<std::pair<int, int>>& rows, unsigned seed) {
+Scene make_scene(const std::vector<std::pair<int, int>>& rows,
+                 unsigned seed,
+                 const Shape& heads = kSmall) {
   std::mt19937 random(seed);
   std::vector<int> order(kBlocks);
   for (int i = 0; i < kBlocks; ++i) order[static_cast<std::size_t>(i)] = i;
@@ -58,10 +63,11 @@ Scene make_scene(const std::vector<std::pair<int, int>>& rows, unsigned seed) {
     segments.push_back(std::move(segment));
   }
   const mx::array mask(seen.begin(), {kBlocks, 1, kBlock, 1}, mx::float32);
-  const mx::Shape shape{kBlocks, kKvHeads, kBlock, kWidth};
+  const mx::Shape shape{kBlocks, heads.kv_heads, kBlock, heads.width};
   const KvLayer kv{mx::add(mx::random::normal(shape), mask),
                    mx::add(mx::random::normal(shape), mask)};
-  return {std::move(segments), mx::random::normal({tokens, kHeads, kWidth}), kv};
+  const mx::array q = mx::random::normal({tokens, heads.heads, heads.width});
+  return {heads, std::move(segments), q, kv};
 }
 
 /// The definition, in double precision, one query at a time.
@@ -70,29 +76,30 @@ std::vector<double> brute_force(const Scene& scene, const AttentionParams& param
   mx::array keys = scene.kv.keys;
   mx::array values = scene.kv.values;
   mx::eval(q, keys, values);
-  const auto at = [](const mx::array& pool, BlockId block, int head, int position) {
+  const auto [heads, kv_heads, width] = scene.shape;
+  const auto at = [kv_heads, width](const mx::array& pool, BlockId block, int head, int position) {
     return pool.data<float>() +
-           ((static_cast<int>(block) * kKvHeads + head) * kBlock + position % kBlock) * kWidth;
+           ((static_cast<int>(block) * kv_heads + head) * kBlock + position % kBlock) * width;
   };
   std::vector<double> out;
   for (const Segment& segment : scene.segments) {
     for (int i = 0; i < segment.q_len; ++i) {
       const int position = segment.kv_len - segment.q_len + i;
       const int first = params.window == 0 ? 0 : std::max(0, position - params.window + 1);
-      for (int head = 0; head < kHeads; ++head) {
-        const int kv_head = head / (kHeads / kKvHeads);
-        const float* query = q.data<float>() + ((segment.q_start + i) * kHeads + head) * kWidth;
-        std::vector<double> result(kWidth, 0.0);
+      for (int head = 0; head < heads; ++head) {
+        const int kv_head = head / (heads / kv_heads);
+        const float* query = q.data<float>() + ((segment.q_start + i) * heads + head) * width;
+        std::vector<double> result(static_cast<std::size_t>(width), 0.0);
         double total = 0;
         for (int p = first; p <= position; ++p) {
           const BlockId block = segment.blocks[static_cast<std::size_t>(p / kBlock)];
           double score = 0;
-          for (int d = 0; d < kWidth; ++d) score += query[d] * at(keys, block, kv_head, p)[d];
+          for (int d = 0; d < width; ++d) score += query[d] * at(keys, block, kv_head, p)[d];
           score *= params.scale;
           if (params.softcap != 0) score = params.softcap * std::tanh(score / params.softcap);
           const double weight = std::exp(score);
           total += weight;
-          for (int d = 0; d < kWidth; ++d) {
+          for (int d = 0; d < width; ++d) {
             result[static_cast<std::size_t>(d)] += weight * at(values, block, kv_head, p)[d];
           }
         }
@@ -155,12 +162,64 @@ TEST(Attention, ReferenceEqualsItsDefinition) {
   }
 }
 
+// Widths from 64 to 256 and beyond both ends, few and many heads to a key head, scales that are no
+// 1/√width, windows of one position, of a block's width and longer than the row.
+TEST(Attention, EqualsItsDefinitionForAnyHeads) {
+  const std::vector<Shape> shapes = {
+      {1, 1, 64}, {8, 1, 80}, {4, 4, 96}, {9, 3, 128}, {2, 1, 144}, {4, 2, 256}, {3, 3, 32}};
+  const std::vector<AttentionParams> params = {{0.04f, 0, 0},
+                                               {0.11f, 1, 0},
+                                               {0.0833f, kBlock, 50.0f},
+                                               {0.07f, 33, 5.0f},
+                                               {0.09f, 1000, 0.5f}};
+  unsigned seed = 0;
+  for (const Shape& shape : shapes) {
+    Scene scene = make_scene(kScenes.back(), ++seed, shape);
+    const auto plan = std::make_shared<AttentionPlan>(scene.segments, kBlock);
+    for (const AttentionParams& param : params) {
+      const std::vector<double> expected = brute_force(scene, param);
+      ASSERT_TRUE(can_attention_cpu(scene.q, scene.kv));
+      EXPECT_LT(distance(attention(scene.q, scene.kv, plan, param), expected), 5e-6)
+          << "width " << shape.width << " window " << param.window << " cap " << param.softcap;
+      const KvLayer numbers{mx::nan_to_num(scene.kv.keys), mx::nan_to_num(scene.kv.values)};
+      EXPECT_LT(distance(attention_reference(scene.q, numbers, *plan, param), expected), 5e-6)
+          << "width " << shape.width << " window " << param.window << " cap " << param.softcap;
+    }
+  }
+}
+
+// Widths that the CPU kernel does not take go the way of plain operations.
+TEST(Attention, OddWidthsEqualTheirDefinition) {
+  for (const Shape& shape : {Shape{4, 2, 72}, Shape{3, 1, 100}}) {
+    Scene scene = make_scene(kScenes.back(), 3, shape);
+    scene.kv = {mx::nan_to_num(scene.kv.keys), mx::nan_to_num(scene.kv.values)};
+    const auto plan = std::make_shared<AttentionPlan>(scene.segments, kBlock);
+    ASSERT_FALSE(can_attention_cpu(scene.q, scene.kv));
+    for (const AttentionParams& param : kParams) {
+      EXPECT_LT(distance(attention(scene.q, scene.kv, plan, param), brute_force(scene, param)),
+                5e-6);
+    }
+  }
+}
+
+TEST(Attention, HalfPrecisionStaysNear) {
+  const AttentionParams params{0.1f, 21, 4.0f};
+  Scene scene = make_scene(kScenes.back(), 5, {4, 2, 64});
+  scene.kv = {mx::nan_to_num(scene.kv.keys), mx::nan_to_num(scene.kv.values)};
+  const auto plan = std::make_shared<AttentionPlan>(scene.segments, kBlock);
+  const auto half = [](const mx::array& x) { return mx::astype(x, mx::bfloat16); };
+  const KvLayer pool{half(scene.kv.keys), half(scene.kv.values)};
+  const mx::array out = attention(half(scene.q), pool, plan, params);
+  EXPECT_EQ(out.dtype(), mx::bfloat16);
+  EXPECT_LT(distance(mx::astype(out, mx::float32), brute_force(scene, params)), 0.03);
+}
+
 TEST(Attention, RefusesShapesThatDisagree) {
   const Scene scene = make_scene({{2, 2}}, 1);
   const auto plan = std::make_shared<AttentionPlan>(scene.segments, kBlock);
-  EXPECT_THROW((void)attention(mx::zeros({3, kHeads, kWidth}), scene.kv, plan, {}),
+  EXPECT_THROW((void)attention(mx::zeros({3, kSmall.heads, kSmall.width}), scene.kv, plan, {}),
                std::invalid_argument);
-  EXPECT_THROW((void)attention(mx::zeros({2, 5, kWidth}), scene.kv, plan, {}),
+  EXPECT_THROW((void)attention(mx::zeros({2, 5, kSmall.width}), scene.kv, plan, {}),
                std::invalid_argument);
 }
 

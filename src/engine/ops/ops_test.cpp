@@ -2,6 +2,7 @@
 
 #include "engine/ops/dense_product.h"
 #include "engine/ops/gated.h"
+#include "engine/ops/heads.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/norm.h"
 #include "engine/ops/parallel.h"
@@ -247,6 +248,33 @@ TEST(Rope, EqualsMlxAtEachTokensPosition) {
 
   // At position 1000 the angle itself is only known to 6e-5.
   EXPECT_LT(distance(rope(x, turn, positions), expected), 5e-4f);
+}
+
+TEST(SplitHeads, NormsAndTurnsQueriesAndKeysOnly) {
+  const mx::array positions({0, 3, 70}, mx::int32);
+  for (const bool neighbours : {false, true}) {
+    const Rope turn{.freqs = rope_freqs(32, 10000), .neighbours = neighbours};
+    const mx::array qkv = normal({3, 10, 32});
+    const HeadNorms norms{normal({32}), normal({32}), 1e-6f};
+    const auto part = [&](int first, int last, const mx::array& norm) {
+      const mx::array heads = mx::slice(qkv, {0, first, 0}, {3, last, 32});
+      return rope(mx::fast::rms_norm(heads, norm, 1e-6f), turn, positions);
+    };
+    const Heads heads = split_heads(qkv, 6, 2, norms, turn, positions);
+    EXPECT_LT(distance(heads.queries, part(0, 6, norms.query)), 2e-5f);
+    EXPECT_LT(distance(heads.keys, part(6, 8, norms.key)), 2e-5f);
+    EXPECT_EQ(distance(heads.values, mx::slice(qkv, {0, 8, 0}, {3, 10, 32})), 0.0f);
+
+    // Without norms, and in half precision with them.
+    const Heads plain = split_heads(qkv, 6, 2, {}, turn, positions);
+    EXPECT_LT(distance(plain.keys, rope(mx::slice(qkv, {0, 6, 0}, {3, 8, 32}), turn, positions)),
+              1e-6f);
+    const auto half = [](const mx::array& x) { return mx::astype(x, mx::float16); };
+    const HeadNorms half_norms{half(norms.query), half(norms.key), 1e-6f};
+    const Heads halves = split_heads(half(qkv), 6, 2, half_norms, turn, positions);
+    EXPECT_EQ(halves.keys.dtype(), mx::float16);
+    EXPECT_LT(distance(mx::astype(halves.queries, mx::float32), heads.queries), 0.05f);
+  }
 }
 
 TEST(Rope, TurnsNeighboursWhereAsked) {

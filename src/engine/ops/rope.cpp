@@ -2,7 +2,7 @@
 
 #include "engine/ops/cpu_op.h"
 #include "engine/ops/parallel.h"
-#include "engine/ops/row_kernels.h"
+#include "engine/ops/rope_row.h"
 
 #include <mlx/fast.h>
 #include <mlx/ops.h>
@@ -31,7 +31,7 @@ mx::array to_array(const std::vector<double>& freqs) {
   return mx::array(narrow.begin(), mx::Shape{static_cast<int>(narrow.size())});
 }
 
-/// inputs: x [T, H, D], positions [T], freqs [D/2]. Angles are worked out once a token.
+/// inputs: x [T, H, D], positions [T], freqs [D/2].
 struct RopeKernel {
   float scale;
   bool neighbours;
@@ -41,21 +41,14 @@ struct RopeKernel {
     const auto* positions = inputs[1].as<std::int32_t>();
     const auto* freqs = inputs[2].as<float>();
     const int width = x.shape[2];
-    const int half = width / 2;
     const int heads = x.shape[1];
-    auto* const turn = neighbours ? rope_head_of_neighbours : rope_head;
     parallel_rows(x.shape[0], std::int64_t{heads} * width, [&](int first, int last) {
-      std::vector<float> angles(static_cast<std::size_t>(width));  // Cosines, then sines.
+      RopeRow row(freqs, width, scale, neighbours);
       float* to = out + std::int64_t{first} * heads * width;
       for (int t = first; t < last; ++t) {
-        for (int i = 0; i < half; ++i) {
-          const float angle = static_cast<float>(positions[t]) * scale * (1.0f / freqs[i]);
-          angles[static_cast<std::size_t>(i)] = std::cos(angle);
-          angles[static_cast<std::size_t>(half + i)] = std::sin(angle);
-        }
+        row.set_position(positions[t]);
         for (int h = 0; h < heads; ++h, to += width) {
-          const float* head = x.as<float>() + t * x.strides[0] + h * x.strides[1];
-          turn(head, angles.data(), angles.data() + half, half, to);
+          row.turn(x.as<float>() + t * x.strides[0] + h * x.strides[1], to);
         }
       }
     });

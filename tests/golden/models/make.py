@@ -257,16 +257,18 @@ def dense(model):
 
 
 def transformers_logits(model, config, tokens):
+    """Gemma 2's logits [tokens, vocab] in float32, by the code of those who made it."""
     import numpy as np
     import torch
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
-    theirs = Gemma2ForCausalLM(
-        Gemma2Config(**config, attn_implementation="eager", tie_word_embeddings=True)
-    ).float()
-    state = {name: torch.from_numpy(np.array(value)) for name, value in dense(model).items()}
+    config = {**config, "attn_implementation": "eager", "tie_word_embeddings": True}
+    theirs = Gemma2ForCausalLM(Gemma2Config(**config)).float()
+    arrays = dense(model)
+    mx.eval(arrays)
+    state = {name: torch.from_numpy(np.array(a, copy=False)) for name, a in arrays.items()}
     state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    theirs.load_state_dict(state, strict=True)
+    theirs.load_state_dict(state, strict=True, assign=True)  # Weights of gigabytes stay one copy.
     with torch.no_grad():
         logits = theirs(torch.tensor([tokens.tolist()])).logits[0]
     return mx.array(logits.numpy())
@@ -324,4 +326,5 @@ def main():
             make(name, architecture, storage)
 
 
-main()
+if __name__ == "__main__":
+    main()
