@@ -293,8 +293,11 @@ Weight WeightReader::read(const std::string& name,
   shape.push_back(columns);
   const TensorView* tensor = find(name + ".weight", shape);
   if (tensor == nullptr) return {empty()};
-  if ((policy_.keep_quantised || pack) && is_block_quantised(tensor->type)) {
-    return kept(read_blocks(*tensor));
+  if (is_block_quantised(tensor->type)) {
+    // Only what loses nothing: a type that is spread anew is better widened, where memory allows.
+    const bool exact = pack && has_groups(tensor->type) && tensor->type != TensorType::kMXFP4 &&
+                       PackedMatrix::can_pack(columns, affine_bits(tensor->type), kGroupElements);
+    if (policy_.keep_quantised || exact) return read_blocks(*tensor);
   }
   return {dense(*tensor, policy_.dtype)};
 }
