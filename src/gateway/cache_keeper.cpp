@@ -1,10 +1,12 @@
 #include "gateway/cache_keeper.h"
 
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 #include <utility>
@@ -25,8 +27,11 @@ AnswerStore::Limits limits_of(const Settings& settings) {
 
 }  // namespace
 
-CacheKeeper::CacheKeeper(Epochs& epochs, AnswerStore& store, Metrics& metrics)
-    : epochs_(epochs), store_(store), metrics_(metrics) {
+CacheKeeper::CacheKeeper(Epochs& epochs,
+                         AnswerStore& store,
+                         const AnswerCodec& codec,
+                         Metrics& metrics)
+    : epochs_(epochs), store_(store), codec_(codec), metrics_(metrics) {
   store_.measure_lookups(metrics.registry.histogram(
       "mlx_cache_lookup_seconds", "Looking for a kept answer.", kLookup));
   collect();
@@ -51,9 +56,12 @@ void CacheKeeper::begin(const Settings& settings) {
                   flushes.error().message,
                   folder_->string());
   }
+  if (wanted_.snapshot) asio::post(files_, [this, ttl = wanted_.ttl] { load_snapshot_file(ttl); });
 }
 
 void CacheKeeper::set_settings(const Settings& settings) {
+  wanted_ = settings.config.prompt_cache;
+  snapshot_due_ = std::min(snapshot_due_, Clock::now() + wanted_.snapshot_every);
   store_.set_limits(limits_of(settings), Clock::now());
 }
 
@@ -81,6 +89,51 @@ Result<void> CacheKeeper::persist() {
                           "writable, or set another one and restart, then flush again",
                           saved.error().message),
               "state_dir");
+}
+
+asio::awaitable<void> CacheKeeper::housekeep() {
+  store_.drop_expired(kSweep, Clock::now());
+  if (Clock::now() < snapshot_due_) co_return;
+  snapshot_due_ = Clock::now() + wanted_.snapshot_every;
+  co_await save_snapshot();
+}
+
+asio::awaitable<void> CacheKeeper::save_snapshot() {
+  if (!wanted_.snapshot || !folder_) co_return;
+  co_await asio::co_spawn(files_, write_snapshot_file(), asio::use_awaitable);
+}
+
+asio::awaitable<void> CacheKeeper::write_snapshot_file() {
+  const StoreStats stats = store_.stats();
+  std::uint64_t changes = stats.inserted;
+  for (const std::uint64_t gone : stats.evictions) changes += gone;
+  if (changes == changes_saved_) co_return;
+  // First the flushes, without whose file the snapshot would be refused.
+  auto saved = EpochFile{*folder_}.save(epochs_);
+  if (saved) {
+    const auto written = write_snapshot(snapshot_path(), store_, epochs_, codec_, Moment::now());
+    if (written) {
+      changes_saved_ = changes;
+      spdlog::info("[snapshot] {} answers in {}", written->entries, snapshot_path().string());
+      co_return;
+    }
+    saved = written.error();
+  }
+  spdlog::error("{}; the prompt cache will not outlive a restart", saved.error().message);
+}
+
+void CacheKeeper::load_snapshot_file(Clock::duration ttl_max) {
+  const auto loaded =
+      load_snapshot(snapshot_path(), store_, epochs_, codec_, ttl_max, Moment::now());
+  if (loaded) {
+    spdlog::info("[snapshot] {} answers from {}, {} expired, flushed or without room",
+                 loaded->entries,
+                 snapshot_path().string(),
+                 loaded->left_out);
+  } else if (loaded.error().code != ErrorCode::kNotFound) {
+    spdlog::error(
+        "{}: {}; the prompt cache starts empty", loaded.error().message, snapshot_path().string());
+  }
 }
 
 void CacheKeeper::collect() {

@@ -2,6 +2,7 @@
 
 #include "api/errors.h"
 #include "base/log.h"
+#include "gateway/flight/log_codec.h"
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -51,7 +52,7 @@ Gateway::Gateway(const GatewayFds& fds, const Tuning& tuning)
       access_log_(io_, tuning.access_log_lines, metrics_.access_log_dropped),
       epochs_(new_epochs()),
       answers_(epochs_, {}),
-      cache_keeper_(epochs_, answers_, metrics_),
+      cache_keeper_(epochs_, answers_, {append_bytes, log_from_bytes}, metrics_),
       flights_(epochs_),
       shared_{tuning_,
               metrics_,
@@ -199,6 +200,7 @@ asio::awaitable<void> Gateway::drain() {
     const TimePoint give_up = Clock::now() + tuning_.drain_grace;
     while (loops_busy_ > 0 && !ending_ && Clock::now() < give_up) co_await changed_.wait(give_up);
   }
+  co_await cache_keeper_.save_snapshot();
   end(0);
 }
 
@@ -217,7 +219,7 @@ asio::awaitable<void> Gateway::housekeeping() {
   while (!ending_) {
     const TimePoint due = Clock::now() + tuning_.housekeeping;
     while (!ending_ && Clock::now() < due) co_await changed_.wait(due);
-    if (!ending_) cache_keeper_.housekeep();
+    if (!ending_) co_await cache_keeper_.housekeep();
   }
 }
 
