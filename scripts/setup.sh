@@ -108,10 +108,28 @@ default_model() {
   rm -rf build/deps/smollm2
 }
 
+node_tools() {
+  if command -v node >/dev/null && command -v npm >/dev/null; then return; fi
+  if command -v apt-get >/dev/null; then
+    command -v node >/dev/null || apt_install nodejs
+    command -v npm >/dev/null || apt_install npm
+  else
+    say "brew install node"; brew install -q node
+  fi
+}
+
 test_tools() {
   if ! done_before python-test scripts/requirements.txt; then
     say "installing Python test clients into build/venv"
     build/venv/bin/pip install -q --disable-pip-version-check --require-hashes -r scripts/requirements.txt
+    mark_done
+  fi
+  if ! done_before node-test tests/clients/node/package-lock.json || [ ! -d build/node/node_modules ]; then
+    node_tools
+    say "installing the official Node client into build/node"
+    mkdir -p build/node
+    cp tests/clients/node/package.json tests/clients/node/package-lock.json build/node/
+    (cd build/node && npm ci --silent --ignore-scripts --no-audit --no-fund)
     mark_done
   fi
   command -v curl >/dev/null || { command -v apt-get >/dev/null && apt_install curl; }
