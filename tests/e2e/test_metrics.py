@@ -1,20 +1,11 @@
 """Metrics that a real Prometheus understands, and that move with what they count."""
 
-import json
 import pathlib
-import shutil
 import subprocess
-import urllib.parse
 
-from support import wire
-from support.processes import free_port, wait_until
-from support.server import MODEL, Program, Serve, chat_body, series
-
-
-def tool(name: str) -> str:
-    found = shutil.which(name)
-    assert found, f"{name} is missing; `scripts/setup.sh test` installs it"
-    return found
+from support.processes import wait_until
+from support.prometheus import Prometheus, tool
+from support.server import MODEL, Serve, chat_body, series
 
 
 def check_with_promtool(exposition: str) -> None:
@@ -83,26 +74,11 @@ def test_labels_stay_bounded_whatever_clients_send(server: Serve):
 
 
 def test_a_real_prometheus_scrapes_and_answers(server: Serve, tmp_path: pathlib.Path):
-    port = free_port()
-    (tmp_path / "prometheus.yml").write_text(json.dumps({
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [{"job_name": "mlx", "static_configs": [
-            {"targets": [f"127.0.0.1:{server.admin_port}"]}]}]}))
     server.check_alive()
-    with Program("prometheus", [
-            tool("prometheus"), f"--config.file={tmp_path / 'prometheus.yml'}",
-            f"--storage.tsdb.path={tmp_path / 'data'}", f"--web.listen-address=127.0.0.1:{port}"],
-            tmp_path):
-        query = urllib.parse.quote(f'sum(mlx_requests_total{{model="{MODEL}"}})')
+    with Prometheus(tmp_path, server.admin_port) as prometheus:
+        requests = f'mlx_requests_total{{model="{MODEL}"}}'
+        first = wait_until("Prometheus knows of requests", lambda: prometheus.sum(requests), 30)
 
-        def value() -> float:
-            try:
-                reply = wire.request(port, "GET", f"/api/v1/query?query={query}")
-            except OSError:
-                return 0.0
-            samples = reply.json["data"]["result"] if reply.status == 200 else []  # 503: starting.
-            return float(samples[0]["value"][1]) if samples else 0.0
-
-        first = wait_until("Prometheus knows of requests", value, 30)
         server.check_alive()
-        wait_until("and of the next one", lambda: value() > first, 15)
+
+        wait_until("and of the next one", lambda: prometheus.sum(requests) > first, 15)

@@ -1,0 +1,77 @@
+"""Every query of every dashboard returns data from a real Prometheus that scraped a real run."""
+
+import concurrent.futures
+import json
+import pathlib
+import re
+
+import pytest
+
+from support.processes import repository, wait_until
+from support.prometheus import Prometheus
+from support.server import Serve
+
+DASHBOARDS = sorted((repository() / "docs/dashboards").glob("*.json"))
+METRIC = re.compile(r"\b((?:mlx_|gen_ai_)[a-z_]+)")
+
+
+def queries(dashboard: pathlib.Path) -> dict[str, str]:
+    """Expression by the panel and letter under which it stands."""
+    panels = json.loads(dashboard.read_text())["panels"]
+    return {f"{panel['title']} {target['refId']}": target["expr"]
+            for panel in panels for target in panel["targets"]}
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)
+def test_panels_do_not_overlap_and_name_documented_metrics(dashboard: pathlib.Path):
+    documented = (repository() / "docs/metrics.md").read_text()
+    panels = json.loads(dashboard.read_text())["panels"]
+    taken: set[tuple[int, int]] = set()
+
+    for panel in panels:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"])
+                 for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken and at["x"] + at["w"] <= 24, panel["title"]
+        taken |= cells
+    for expression in queries(dashboard).values():
+        for name in METRIC.findall(expression):
+            family = re.sub(r"_(bucket|sum|count)$", "", name)
+            assert f"`{family}`" in documented or f"`{name}`" in documented, expression
+
+
+def make_traffic(server: Serve, turn: int) -> None:
+    """Misses, dedups, hits, coalesced answers, evictions."""
+    greedy = {"temperature": 0, "max_tokens": 3}
+    for text in (f"miss {turn}", f"miss {turn}", f"other {turn}", f"third {turn}"):
+        assert server.chat(text, **greedy).status == 200
+    assert server.chat("a hit", **greedy).status == 200
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        same = [pool.submit(server.chat, f"together {turn}", temperature=0, max_tokens=30)
+                for _ in range(4)]
+    assert all(one.result().status == 200 for one in same)
+
+
+def test_every_query_of_cache_and_coalescing_has_data(start_server, tmp_path: pathlib.Path):
+    server = start_server(sets=("prompt_cache.entries=4",
+                                "models[0].sharing.dedup.ttl_ms=200")).wait_ready()
+    expressions = queries(repository() / "docs/dashboards/cache_and_coalescing.json")
+    with Prometheus(tmp_path, server.admin_port) as prometheus:
+        wait_until("Prometheus scrapes", lambda: prometheus.values("mlx_cache_entries"), 30)
+        turns = 0
+
+        def without_data() -> list[str]:
+            nonlocal turns
+            turns += 1
+            make_traffic(server, turns)
+            return [name for name, expression in expressions.items()
+                    if not prometheus.values(expression.replace("$__rate_interval", "30s"))]
+
+        wait_until("every panel has data", lambda: not without_data(), 60)
+
+        for layer, result in (("coalescing", "coalesced"), ("dedup", "dedup"),
+                              ("prompt_cache", "hit")):
+            wait_until(f"{result} is seen", lambda: prometheus.sum(
+                f'mlx_cache_requests_total{{layer="{layer}",result="{result}"}}') > 0, 15)
+        assert prometheus.sum('mlx_cache_evictions_total{reason="entries"}') > 0
+        assert prometheus.sum("mlx_saved_tokens_total") > 0
