@@ -168,6 +168,14 @@ class Serve(Program, _Answers):
         assert reply.status == 200, (reply.status, reply.body)
         return reply.json
 
+    def flush(self, **scope: Any) -> wire.Reply:
+        return wire.request(self.admin_port, "POST", "/admin/v1/cache/flush", scope)
+
+    def set_feature(self, name: str, enabled: bool, **model: str) -> None:
+        reply = wire.request(self.admin_port, "PUT", f"/admin/v1/features/{name}",
+                             {"enabled": enabled, **model})
+        assert reply.status == 200, (reply.status, reply.body)
+
     def workers(self) -> list[dict[str, Any]]:
         return self.admin("workers")["workers"]
 
