@@ -44,13 +44,13 @@ def make_traffic(server: Serve, turn: int) -> None:
     """Misses, dedups, hits, coalesced answers, evictions."""
     greedy = {"temperature": 0, "max_tokens": 3}
     for text in (f"one {turn}", f"two {turn}", f"three {turn}", f"three {turn}"):
-        assert server.chat(text, **greedy).status == 200
+        assert server.chat_shared(text, **greedy).status == 200
     # Without dedup the prompt cache serves what was answered just now.
     server.set_feature("dedup", False)
-    assert server.chat(f"three {turn}", **greedy).headers["x-mlx-cache"] == "hit"
+    assert server.chat_shared(f"three {turn}", **greedy).headers["x-mlx-cache"] == "hit"
     server.set_feature("dedup", True)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        same = [pool.submit(server.chat, f"together {turn}", temperature=0, max_tokens=30)
+        same = [pool.submit(server.chat_shared, f"together {turn}", temperature=0, max_tokens=30)
                 for _ in range(4)]
     assert all(one.result().status == 200 for one in same)
 

@@ -12,7 +12,7 @@ SNAPSHOT = "prompt_cache.snapshot=on"
 
 def ask(server: Serve, text: str = "Hi") -> str:
     """What sharing did for a deterministic request."""
-    reply = server.chat(text, temperature=0, max_tokens=3)
+    reply = server.chat_shared(text, temperature=0, max_tokens=3)
     assert reply.status == 200, reply.body
     return reply.headers["x-mlx-cache"]
 
@@ -30,7 +30,7 @@ def test_flushed_answers_are_gone(start_server):
 
         assert server.flush(**scope).status == 200
 
-    reply = server.chat("Hi", temperature=0, max_tokens=3)
+    reply = server.chat_shared("Hi", temperature=0, max_tokens=3)
     assert reply.headers["x-mlx-cache"] == "miss"
     assert ask(server, "Ho") == "miss"
     assert server.flush(scope="key", key=reply.headers["x-mlx-cache-key"]).status == 200
@@ -85,7 +85,7 @@ def test_a_snapshot_outlives_the_server_but_not_a_flush(start_server, tmp_path):
 
     second = start_server(sets=sets).wait_ready()
     wait_until("the snapshot is loaded", lambda: entries(second) == 2, 10)
-    reply = second.chat("flushed", temperature=0, max_tokens=3)
+    reply = second.chat_shared("flushed", temperature=0, max_tokens=3)
     assert reply.headers["x-mlx-cache"] == "hit" and int(reply.headers["age"]) >= 0
     assert second.flush(scope="key", key=reply.headers["x-mlx-cache-key"]).status == 200
     killed = second.gateway().pid

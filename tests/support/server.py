@@ -92,6 +92,11 @@ class _Answers:
     def chat(self, text: str, **fields: Any) -> wire.Reply:
         return self.post("/v1/chat/completions", chat_body(self.model, text, **fields))
 
+    def chat_shared(self, text: str, **fields: Any) -> wire.Reply:
+        """As a client does it that leaves sharing to the server."""
+        return self.post("/v1/chat/completions", chat_body(self.model, text, **fields),
+                         headers={"x-mlx-cache": None})
+
     def complete(self, prompt: str, **fields: Any) -> wire.Reply:
         return self.post("/v1/completions", completion_body(self.model, prompt, **fields))
 
