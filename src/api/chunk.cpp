@@ -17,8 +17,8 @@ namespace {
 
 namespace json = boost::json;
 
-// More than any list of prompts times `n` in use; keeps a broken upstream from making us allocate by
-// index.
+// More than any list of prompts times `n` in use; keeps a broken upstream from making us allocate
+// by index.
 constexpr std::int64_t kChoicesMax = 4096;
 
 Error no_chunk(std::string_view why) {

@@ -142,12 +142,36 @@ Result<void> check_booleans(std::string_view param,
   return {};
 }
 
+Result<void> check_token_ids(std::string_view param, const json::array& list) {
+  constexpr std::string_view kExpected = "a token id (an integer from 0)";
+  for (std::size_t k = 0; k < list.size(); ++k) {
+    const auto id = as_integer(list[k]);
+    if (!id || *id < 0 || *id > std::numeric_limits<std::int32_t>::max())
+      return invalid_value(fmt::format("{}[{}]", param, k), kExpected, describe(list[k]));
+  }
+  return {};
+}
+
+Result<void> check_resume(const json::value& value) {
+  if (!value.is_object()) return invalid_value("mlxs.resume", "an object", describe(value));
+  const json::value* ids = value.get_object().if_contains("token_ids");
+  constexpr std::string_view kIds = "mlxs.resume.token_ids";
+  if (ids == nullptr || !ids->is_array())
+    return invalid_value(kIds, "a list of token ids", ids == nullptr ? "nothing" : describe(*ids));
+  const json::value* hash = value.get_object().if_contains("text_hash");
+  if (hash != nullptr && !hash->is_string())
+    return invalid_value("mlxs.resume.text_hash", "a string", describe(*hash));
+  return check_token_ids(kIds, ids->get_array());
+}
+
 Result<void> check_extension(const Field& field, const json::value& value) {
   if (!value.is_object()) return invalid_value(field.name, "an object", describe(value));
   MLXS_TRY(check_booleans(field.name, value.get_object(), {"token_ids"}));
   const json::value* seed = value.get_object().if_contains("seed");
   if (seed != nullptr && !seed->is_null() && !as_seed(*seed))
     return invalid_value("mlxs.seed", "an integer of 64 bits", describe(*seed));
+  const json::value* resume = value.get_object().if_contains("resume");
+  if (resume != nullptr && !resume->is_null()) return check_resume(*resume);
   return {};
 }
 
@@ -180,16 +204,6 @@ Result<void> check_tool_choice(const Field& field, const json::value& value) {
   if (value.is_object()) return {};
   if (value.is_string() && one_of(kModes, value.get_string())) return {};
   return invalid_value(field.name, listed(kModes) + ", or an object", describe(value));
-}
-
-Result<void> check_token_ids(std::string_view param, const json::array& list) {
-  constexpr std::string_view kExpected = "a token id (an integer from 0)";
-  for (std::size_t k = 0; k < list.size(); ++k) {
-    const auto id = as_integer(list[k]);
-    if (!id || *id < 0 || *id > std::numeric_limits<std::int32_t>::max())
-      return invalid_value(fmt::format("{}[{}]", param, k), kExpected, describe(list[k]));
-  }
-  return {};
 }
 
 Result<void> check_list_size(const Field& field, const json::value& value) {

@@ -111,6 +111,14 @@ Result<void> read_choices(const json::object& body, NativeRequest& request) {
   return {};
 }
 
+/// Ids to resume from are of one answer.
+Result<void> check_resumable(const NativeRequest& request) {
+  if (request.resume.empty() || (request.best_of == 1 && request.prompts.size() <= 1)) return {};
+  return fail(ErrorCode::kInvalidRequest,
+              "Invalid 'mlxs.resume': only a request with one choice can be resumed.",
+              "mlxs.resume");
+}
+
 /// A key of logit_bias, which is known to be one.
 std::int32_t token_of(std::string_view key) {
   std::int32_t id = 0;
@@ -124,6 +132,11 @@ void read_extension(const json::object& body, NativeRequest& request) {
   request.want_token_ids = flag(extension->get_object(), "token_ids");
   if (const json::value* seed = member(extension->get_object(), "seed"))
     request.drawn_seed = as_seed(*seed);
+  const json::value* resume = member(extension->get_object(), "resume");
+  if (resume == nullptr) return;
+  request.resume = token_ids(resume->at("token_ids"));
+  if (const json::value* hash = member(resume->get_object(), "text_hash"))
+    request.resume_text_hash = hash->get_string();
 }
 
 void read_sampling(const json::object& body, NativeRequest& request) {
@@ -210,6 +223,7 @@ Result<NativeRequest> parse_native(const Envelope& envelope) {
     request.prompts = prompts(body.at("prompt"));
     request.echo = flag(body, "echo");
     if (const json::value* suffix = member(body, "suffix")) request.suffix = suffix->get_string();
+    MLXS_TRY(check_resumable(request));
     if (request.prompts.size() * static_cast<std::size_t>(request.best_of) > kChoicesMax)
       return fail(
           ErrorCode::kInvalidRequest,
@@ -221,6 +235,7 @@ Result<NativeRequest> parse_native(const Envelope& envelope) {
           "n");
     return request;
   }
+  MLXS_TRY(check_resumable(request));
   auto messages = template_messages(body.at("messages").get_array());
   if (!messages) return std::move(messages).error();
   request.messages_json = std::move(*messages);

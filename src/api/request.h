@@ -55,7 +55,7 @@ struct NativeRequest {
   std::string messages_json;
   std::string tools_json;               ///< Empty if none.
   std::string template_arguments_json;  ///< chat_template_kwargs, empty if none.
-  std::vector<Prompt> prompts;  ///< completions: at least one.
+  std::vector<Prompt> prompts;          ///< completions: at least one.
   bool echo = false;
   std::string suffix;  ///< completions: what follows the answer; empty if nothing.
 
@@ -86,6 +86,10 @@ struct NativeRequest {
   // The extension object `mlxs`.
   bool want_token_ids = false;              ///< mlxs.token_ids: true
   std::optional<std::uint64_t> drawn_seed;  ///< mlxs.seed: used when the request brings no seed.
+  /// mlxs.resume: ids of this answer that were generated already, of the only choice; the answer
+  /// goes on after their text, whose SHA-256 (hex, without an echoed prompt) may be checked.
+  std::vector<std::int32_t> resume;
+  std::optional<std::string> resume_text_hash;
 };
 
 /// Checks every documented field of `envelope.body` by the table in schema.h: kInvalidRequest or

@@ -141,10 +141,8 @@ constexpr std::array kChatOnly{
           .default_json = "[]",
           .support = kOnlyDefault,
           .accepted_json = "[[]]"},
-    Field{.name = "logprobs",
-          .type = kBoolean,
-          .sharing = Sharing::kValue,
-          .default_json = "false"},
+    Field{
+        .name = "logprobs", .type = kBoolean, .sharing = Sharing::kValue, .default_json = "false"},
     Field{.name = "max_completion_tokens",
           .type = kInteger,
           .sharing = Sharing::kLength,
@@ -247,10 +245,7 @@ constexpr std::array kCompletionsOnly{
     // 0 already asks for the drawn token's probability, so only null is the default.
     Field{.name = "logprobs", .type = kInteger, .sharing = Sharing::kValue, .min = 0, .max = 5},
     Field{.name = "prompt", .type = kPrompt, .sharing = Sharing::kVerbatim, .required = true},
-    Field{.name = "suffix",
-          .type = kString,
-          .sharing = Sharing::kValue,
-          .default_json = R"("")"},
+    Field{.name = "suffix", .type = kString, .sharing = Sharing::kValue, .default_json = R"("")"},
 };
 
 template <class Own>

@@ -33,7 +33,7 @@ enum class FieldType {
   kStop,            ///< string, or a list of at most 4 non-empty strings
   kMessages,        ///< non-empty list of message objects
   kPrompt,          ///< string, list of token ids, or a list of at most 128 of either
-  kExtension,       ///< `mlxs`: seed (64 bits) and token_ids (boolean)
+  kExtension,       ///< `mlxs`: seed (64 bits), token_ids (boolean) and resume
 };
 
 /// How a field counts when it is asked whether two requests have the same answer (canonical.h).

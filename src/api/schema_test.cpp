@@ -95,7 +95,9 @@ std::vector<json::value> invalid_values(const Field& field) {
     case FieldType::kPrompt:
       return values(R"([1, {}, [], [-1], [1.5], [1, "x"], [[]], [{}]])");
     case FieldType::kExtension:
-      return values(R"([1, [], {"seed": 1.5}, {"seed": "1"}, {"token_ids": 1}])");
+      return values(R"([1, [], {"seed": 1.5}, {"seed": "1"}, {"token_ids": 1},
+                       {"resume": 1}, {"resume": {}}, {"resume": {"token_ids": [-1]}},
+                       {"resume": {"token_ids": [1], "text_hash": 1}}])");
   }
   return {};
 }

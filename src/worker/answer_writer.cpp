@@ -16,6 +16,11 @@ AnswerWriter::AnswerWriter(const Codec& codec, const Job& job)
       prompt_logprobs_(job.prompts),
       unfinished_(choices_.size()) {
   if (job.best_of > job.n) best_of_.emplace(job);
+  if (!job.resumes) return;
+  // The echo has been sent, too.
+  choices_.front().begun = true;
+  if (!job.echoes.empty()) choices_.front().logprobs.skip(job.echoes.front());
+  choices_.front().logprobs.skip(job.resumed_text);
 }
 
 std::vector<api::Delta> AnswerWriter::write(Piece& piece) {

@@ -1,4 +1,5 @@
 // Several choices, logprobs, echoed prompts and gaps, as clients see them.
+#include "base/hash.h"
 #include "worker/worker_fixture.h"
 
 #include <boost/json/array.hpp>
@@ -301,6 +302,47 @@ TEST_F(Choices, TokensThatAreNoCharacterAreShownAsBytes) {
   EXPECT_EQ(content.at(0).at("token").as_string(), "");
   EXPECT_THAT(json::serialize(content.at(0).at("bytes")), "[195]");
   EXPECT_EQ(joined(content), text_of(answer.at("choices").at(0)));
+}
+
+// R-ENG-2: resumed at any index equals uninterrupted.
+TEST_F(Choices, AnAnswerIsResumedAfterAnyOfItsTokens) {
+  const json::object body = completion(
+      R"({"prompt":"hé","logprobs":1,"echo":true,"stop":["zzzz"],"frequency_penalty":1})");
+  const json::value whole = ask(kCompletions, body).at("choices").at(0);
+  const std::string text{text_of(whole).substr(std::string_view{"hé"}.size())};
+  const json::array& all_offsets = whole.at("logprobs").at("text_offset").as_array();
+  ASSERT_GT(text.size(), 5U);
+
+  for (std::size_t at = 1; at < text.size(); ++at) {  // a byte is a token
+    json::object rest = body;
+    json::array ids;
+    for (const char byte : text.substr(0, at)) ids.emplace_back(byte);
+    rest["mlxs"] = {
+        {"resume", {{"token_ids", ids}, {"text_hash", to_hex(sha256(text.substr(0, at)))}}}};
+    const json::value answer = ask(kCompletions, rest).at("choices").at(0);
+
+    EXPECT_EQ(text_of(answer), text.substr(at));
+    EXPECT_EQ(answer.at("finish_reason"), whole.at("finish_reason"));
+    const json::array& offsets = answer.at("logprobs").at("text_offset").as_array();
+    EXPECT_EQ(offsets.front(), all_offsets[all_offsets.size() - offsets.size()]);
+  }
+}
+
+TEST_F(Choices, NothingIsResumedThatDoesNotFit) {
+  const auto refused = [&](std::string_view more) {
+    return error_of(post(worker_, kCompletions, json::serialize(completion(more))));
+  };
+
+  EXPECT_EQ(refused(R"({"mlxs":{"resume":{"token_ids":[97],"text_hash":"00"}}})"),
+            "invalid_value mlxs.resume.text_hash");
+  EXPECT_EQ(refused(R"({"n":2,"mlxs":{"resume":{"token_ids":[97]}}})"),
+            "invalid_value mlxs.resume");
+  EXPECT_EQ(refused(R"({"stop":"a","mlxs":{"resume":{"token_ids":[97]}}})"),
+            "invalid_value mlxs.resume");
+  EXPECT_EQ(refused(R"({"mlxs":{"resume":{"token_ids":[256]}}})"), "invalid_value mlxs.resume");
+  EXPECT_EQ(refused(R"({"mlxs":{"resume":{"token_ids":[257]}}})"), "invalid_value mlxs.resume[0]");
+  EXPECT_EQ(refused(R"({"max_tokens":1,"mlxs":{"resume":{"token_ids":[97]}}})"),
+            "invalid_value mlxs.resume");
 }
 
 TEST_F(Choices, AGapIsFilledWhereTheModelKnowsHow) {

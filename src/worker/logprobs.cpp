@@ -48,6 +48,8 @@ std::string LogprobWriter::shown(std::string_view bytes) const {
   return text;
 }
 
+void LogprobWriter::skip(std::string_view text) { characters_ += characters_in(text); }
+
 json::value LogprobWriter::write_chat(std::span<const engine::TokenLogprob> tokens) const {
   json::array content;
   for (const engine::TokenLogprob& token : tokens) {

@@ -29,6 +29,8 @@ class LogprobWriter {
   /// `codec` outlives it.
   LogprobWriter(const Codec& codec, api::Surface surface) : codec_(&codec), surface_(surface) {}
 
+  /// Text that is there already when the first tokens come.
+  void skip(std::string_view text);
   /// Of the tokens that spell the next part of the text; null if there are none.
   [[nodiscard]] boost::json::value write(std::span<const engine::TokenLogprob> tokens);
   /// Of a prompt's tokens, completions only. The first has no logprob: nothing is before it.

@@ -32,7 +32,8 @@ constexpr std::array kBothSurfaces{
                    .value = R"({"token_ids":true})",
                    .with = R"({"stream":true})",
                    .shows = "`token_ids`: chunks have the ids of their tokens; `seed`: used where "
-                            "the request has no `seed`"},
+                            "the request has no `seed`; `resume`: the answer goes on after "
+                            "`token_ids`, whose text must have the SHA-256 `text_hash` if given"},
     ParameterProof{.field = "model",
                    .value = R"("another")",
                    .refused_as = "404 model_not_found model",

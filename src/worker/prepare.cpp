@@ -3,6 +3,8 @@
 #include "api/field_check.h"
 #include "api/json_text.h"
 #include "api/request.h"
+#include "base/hash.h"
+#include "engine/answer.h"
 #include "worker/counted.h"
 #include "worker/encode.h"
 #include "worker/sampling.h"
@@ -52,10 +54,10 @@ Result<Deadline> deadline_of(const http::Request& request) {
 }
 
 /// The model has logits for ids below `vocab_size` only; a tokenizer may know more.
-Result<void> check_ids(const Codec::TokenIds& ids, int vocab_size) {
+Result<void> check_ids(std::string_view param, const Codec::TokenIds& ids, int vocab_size) {
   for (std::size_t k = 0; k < ids.size(); ++k)
     if (ids[k] >= vocab_size)
-      return api::invalid_value(fmt::format("prompt[{}]", k),
+      return api::invalid_value(fmt::format("{}[{}]", param, k),
                                 fmt::format("a token id below {}", vocab_size),
                                 fmt::format("{}", ids[k]));
   return {};
@@ -118,7 +120,7 @@ asio::awaitable<Result<std::vector<Codec::TokenIds>>> prompt_ids(Context& contex
     if (ids->empty())
       co_return api::invalid_value(
           chat ? "messages" : "prompt", "at least one token", "an empty prompt");
-    auto known = check_ids(*ids, context.model.engine().info().vocab_size);
+    auto known = check_ids("prompt", *ids, context.model.engine().info().vocab_size);
     if (!known) co_return std::move(known).error();
     all.push_back(std::move(*ids));
   }
@@ -142,6 +144,33 @@ Result<void> check_choices(Context& context, const api::NativeRequest& request) 
                           choices,
                           choices_max),
               request.best_of > request.n ? "best_of" : "n");
+}
+
+/// The text that the tokens to resume from have given out, which the client must have got.
+Result<std::string> resumed_text(Context& context,
+                                 const api::NativeRequest& request,
+                                 const engine::GenerationRequest& wanted) {
+  engine::Answer answer{engine::SequenceId{},
+                        0,
+                        {.end_tokens = {},
+                         .stop = wanted.stop,
+                         .completion_tokens_max = std::numeric_limits<int>::max(),
+                         .min_tokens = wanted.min_tokens},
+                        context.model.codec().detokenizer()};
+  std::string text;
+  for (const engine::TokenId token : request.resume) {
+    engine::GenerationEvent event = answer.advance(token);
+    if (event.error) return std::move(*event.error);
+    text += event.text;
+    if (event.finish)
+      return fail(ErrorCode::kInvalidRequest,
+                  "The tokens to resume from end the answer already.",
+                  "mlxs.resume");
+  }
+  if (!request.resume_text_hash || to_hex(sha256(text)) == *request.resume_text_hash) return text;
+  return fail(ErrorCode::kInvalidRequest,
+              "The tokens to resume from spell another text than was sent.",
+              "mlxs.resume.text_hash");
 }
 
 Result<api::NativeRequest> parsed(Context& context,
@@ -207,6 +236,15 @@ asio::awaitable<Result<Job>> prepare(Context& context,
   if (job.best_of > job.n && !wanted.top_logprobs) wanted.top_logprobs = 0;
   wanted.prompt_logprobs = prompt_logprobs;
   job.prompts = prompts->size();
+  if (!native->resume.empty()) {
+    auto known = check_ids("mlxs.resume", native->resume, context.model.engine().info().vocab_size);
+    if (!known) co_return std::move(known).error();
+    auto text = resumed_text(context, *native, wanted);
+    if (!text) co_return std::move(text).error();
+    job.resumes = true;
+    job.resumed_text = std::move(*text);
+    wanted.resume = std::move(native->resume);
+  }
   for (Codec::TokenIds& prompt : *prompts) {
     wanted.prompt = std::move(prompt);
     job.requests.push_back(wanted);

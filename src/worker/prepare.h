@@ -28,6 +28,8 @@ struct Job {
   std::size_t best_of = 1;                          ///< of so many that are generated.
   std::vector<std::string> echoes;                  ///< By prompt: what its answers begin with.
   std::vector<Codec::TokenIds> echo_tokens;         ///< By prompt, where logprobs of it are wanted.
+  bool resumes = false;                             ///< The client has the beginning:
+  std::string resumed_text;                         ///< this, and the echo.
   std::vector<engine::GenerationRequest> requests;  ///< By prompt; at least one.
 };
 

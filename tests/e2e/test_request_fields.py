@@ -38,7 +38,7 @@ BOTH = [
     ("dry_allowed_length", ["x", -1, 1.5]),
     ("dry_penalty_last_n", ["x", -2, 1.5]),
     ("dry_sequence_breakers", ["x", 7, [7], [""]]),
-    ("mlxs", ["x", 7, {"seed": "x"}, {"token_ids": 7}]),
+    ("mlxs", ["x", 7, {"seed": "x"}, {"token_ids": 7}, {"resume": 7}]),
 ]
 CHAT_ONLY = [
     ("messages", [None, "Hi", {}, [], 7]),
