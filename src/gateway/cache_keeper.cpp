@@ -68,21 +68,22 @@ void CacheKeeper::set_settings(const Settings& settings) {
 asio::awaitable<Result<void>> CacheKeeper::flush(FlushScope scope) {
   epochs_.flush(scope);
   // Out of the way of health and metrics: both take their time when there is much.
-  co_return co_await asio::co_spawn(files_, sweep_and_persist(), asio::use_awaitable);
+  co_return co_await asio::co_spawn(
+      files_, sweep_and_persist(std::move(scope)), asio::use_awaitable);
 }
 
-asio::awaitable<Result<void>> CacheKeeper::sweep_and_persist() {
+asio::awaitable<Result<void>> CacheKeeper::sweep_and_persist(FlushScope flushed) {
   store_.drop_flushed();
-  co_return persist();
+  co_return persist(flushed);
 }
 
-Result<void> CacheKeeper::persist() {
+Result<void> CacheKeeper::persist(const FlushScope& flushed) {
   if (!folder_)
     return fail(ErrorCode::kIo,
                 "[cache] flushed, but there is nowhere to remember it over a restart: set "
                 "state_dir, restart and flush again",
                 "state_dir");
-  auto saved = EpochFile{*folder_}.save(epochs_);
+  auto saved = EpochFile{*folder_}.save(epochs_, flushed);
   if (saved) return saved;
   return fail(ErrorCode::kIo,
               fmt::format("[cache] flushed, but a restart would forget it ({}): make state_dir "

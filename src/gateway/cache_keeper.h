@@ -46,8 +46,8 @@ class CacheKeeper {
  private:
   static constexpr std::size_t kSweep = 100'000;  // entries, about a millisecond
 
-  boost::asio::awaitable<Result<void>> sweep_and_persist();
-  [[nodiscard]] Result<void> persist();
+  boost::asio::awaitable<Result<void>> sweep_and_persist(FlushScope flushed);
+  [[nodiscard]] Result<void> persist(const FlushScope& flushed);
   boost::asio::awaitable<void> write_snapshot_file();
   void load_snapshot_file(Clock::duration ttl_max);
   [[nodiscard]] std::filesystem::path snapshot_path() const { return *folder_ / "prompt_cache"; }

@@ -104,12 +104,14 @@ Result<EpochState> EpochFile::load() const {
   return epochs_from_text(*text);
 }
 
-Result<void> EpochFile::save(Epochs& epochs) const {
+Result<void> EpochFile::save(Epochs& epochs, const std::optional<FlushScope>& flushed) const {
   const auto lock = FileLock::acquire(folder_ / "epochs.lock");
   if (!lock) return lock.error();
   if (const auto text = read_file(path(), kFileBytesMax)) {
     if (auto others = epochs_from_text(*text)) {
+      const bool behind = others->count >= static_cast<std::uint64_t>(epochs.now());
       epochs.merge(*others);
+      if (behind && flushed) epochs.flush(*flushed);
     } else {
       spdlog::error("{}: {}; written anew", others.error().message, path().string());
     }

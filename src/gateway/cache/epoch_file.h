@@ -4,6 +4,7 @@
 #include "gateway/cache/epochs.h"
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,8 +19,11 @@ class EpochFile {
   /// What was saved. A state with a new lineage where there is no file; kCorruptFile for one that
   /// cannot be trusted.
   [[nodiscard]] Result<EpochState> load() const;
-  /// Merges and saves; `epochs` has then taken over what the file had. kIo.
-  [[nodiscard]] Result<void> save(Epochs& epochs) const;
+  /// Merges and saves; `epochs` has then taken over what the file had. kIo. A flush that is to be
+  /// persisted by this is given again: where another process counted further than this one, it is
+  /// repeated, so that it also covers what that one has admitted until now.
+  [[nodiscard]] Result<void> save(Epochs& epochs,
+                                  const std::optional<FlushScope>& flushed = {}) const;
 
  private:
   [[nodiscard]] std::filesystem::path path() const { return folder_ / "epochs"; }

@@ -63,6 +63,23 @@ TEST(EpochFile, TwoProcessesThatShareAFolderKeepEachOthersFlushes) {
   EXPECT_EQ(file.load()->models.count("m"), 1U);
 }
 
+TEST(EpochFile, AFlushAlsoCoversWhatAnotherProcessAdmittedBeforeIt) {
+  const TemporaryFolder folder;
+  const EpochFile file{folder.path()};
+  Epochs theirs{new_epochs()};
+  for (int i = 0; i < 5; ++i) theirs.flush({.kind = Kind::kModel, .name = "other"});
+  ASSERT_TRUE(file.save(theirs));
+  const Stamp of_their_entry = theirs.now();
+  Epochs ours{new_epochs()};
+  const FlushScope all{};
+  ours.flush(all);
+
+  ASSERT_TRUE(file.save(ours, all));
+
+  const Epochs next{*file.load()};
+  EXPECT_FALSE(next.fresh(of_their_entry, *fingerprint_of("x")));
+}
+
 TEST(EpochFile, EveryFlippedByteAndEveryTruncationIsNoticed) {
   const std::string text = to_text(some_flushes());
   ASSERT_TRUE(epochs_from_text(text));
