@@ -1,9 +1,7 @@
-// Attention on CPU over float32 blocks, read where they lie.
-//
-// Two ways through a row. A decode row (or a very short chunk) is bound by reading keys and values
-// once, so each query head walks the row's blocks with dot products and sums. A longer chunk is
-// bound by arithmetic: tiles of its queries meet whole blocks in matrix products, a head at a time.
-// Neither looks at a position past the one it is for, nor at another row.
+// A piece of work is some queries of a row and the heads that share a key head: they meet the row's
+// blocks together, so that keys are read and turned once for all of them. Nothing looks at a
+// position past the row's, nor at another row, and a query's arithmetic is the same whoever it
+// meets blocks with: decode rows, chunks of any size and batches give the same bits.
 
 #include "engine/ops/attention_cpu.h"
 
@@ -12,10 +10,6 @@
 #include "engine/ops/lanes.h"
 #include "engine/ops/parallel.h"
 #include "engine/ops/row_kernels.h"
-
-#ifdef MLXS_OPENBLAS
-#include <cblas.h>
-#endif
 
 #include <algorithm>
 #include <cstddef>
@@ -26,12 +20,10 @@ namespace mlxs::engine {
 
 namespace mx = mlx::core;
 
-#ifdef MLXS_OPENBLAS
-
 namespace {
 
-constexpr int kQueriesForProducts = 8;  // From this many queries of a row on, matrix products pay.
-constexpr int kQueryTile = 64;
+constexpr int kQueriesMax =
+    32;  // In a piece; turning a block's keys takes as long as four or five.
 constexpr std::int64_t kParallelCostMin = 1 << 18;  // Some 20 µs of one core.
 
 /// Everything the kernels read, by value: they run on MLX's stream thread.
@@ -67,53 +59,40 @@ void softmax(const AttentionParams& params, float* scores, int first, int last) 
   softmax_row(scores + first, last - first);
 }
 
-/// One query of one head.
-void attend_one(const Job& job,
-                const AttentionPlan::Row& row,
-                int index,
-                int head,
-                std::vector<float>& scores) {
-  const int position = row.kv_len - row.q_len + index;
-  const int first = job.first_seen(position);
-  const int kv_head = head / (job.heads / job.kv_heads);
-  const float* query = job.query(row.q_start + index, head);
-  float* out = job.result(row.q_start + index, head);
-  scores.resize(static_cast<std::size_t>(position) + 1);
-  const auto for_blocks = [&](const auto& visit) {
-    for (int at = first; at <= position;) {
-      const int block = at / job.block_tokens;
-      const int end = std::min(position + 1, (block + 1) * job.block_tokens);
-      visit(row.blocks[static_cast<std::size_t>(block)], at, end - at);
-      at = end;
-    }
-  };
-  for_blocks([&](std::int32_t block, int at, int count) {
-    const float* rows = job.matrix(job.keys, block, kv_head) + at % job.block_tokens * job.head_dim;
-    dot_rows(query, rows, count, job.head_dim, scores.data() + at);
-  });
-  softmax(job.params, scores.data(), first, position + 1);
-  std::fill_n(out, job.head_dim, 0.0f);
-  for_blocks([&](std::int32_t block, int at, int count) {
-    const float* rows =
-        job.matrix(job.values, block, kv_head) + at % job.block_tokens * job.head_dim;
-    add_weighted_rows(scores.data() + at, rows, count, job.head_dim, out);
-  });
-}
+/// Queries [index, index + count) of a row, of the heads that share `kv_head`.
+struct Piece {
+  const AttentionPlan::Row* row;
+  int index, count;
+  int kv_head;
+};
 
-/// `count` queries of one head from `index` on.
-void attend_tile(const Job& job,
-                 const AttentionPlan::Row& row,
-                 int index,
-                 int count,
-                 int head,
-                 std::vector<float>& scores) {
-  const int first_position = row.kv_len - row.q_len + index;
-  const int kv_len = first_position + count;
-  const int first_block = job.first_seen(first_position) / job.block_tokens;
-  const int start = first_block * job.block_tokens;
-  const int width = kv_len - start;  // Columns of `scores`; column 0 is position `start`.
-  const int kv_head = head / (job.heads / job.kv_heads);
-  scores.resize(static_cast<std::size_t>(count) * static_cast<std::size_t>(width));
+/// Memory of a thread's pieces: grows and stays.
+struct Scratch {
+  std::vector<const float*> queries;
+  std::vector<float*> results;
+  std::vector<float> scores;
+};
+
+void attend(const Job& job, const Piece& piece, Scratch& scratch) {
+  const AttentionPlan::Row& row = *piece.row;
+  const int group = job.heads / job.kv_heads;
+  const int first_position = row.kv_len - row.q_len + piece.index;
+  const int kv_len = first_position + piece.count;
+  const int start = job.first_seen(first_position) / job.block_tokens * job.block_tokens;
+  const int width = kv_len - start;  // Of a line of scores; its first is position `start`.
+  scratch.queries.clear();
+  scratch.results.clear();
+  for (int i = 0; i < piece.count; ++i) {
+    for (int head = piece.kv_head * group; head < (piece.kv_head + 1) * group; ++head) {
+      scratch.queries.push_back(job.query(row.q_start + piece.index + i, head));
+      scratch.results.push_back(job.result(row.q_start + piece.index + i, head));
+      std::fill_n(scratch.results.back(), job.head_dim, 0.0f);
+    }
+  }
+  const int lines = piece.count * group;
+  const std::size_t size = static_cast<std::size_t>(lines) * static_cast<std::size_t>(width);
+  if (scratch.scores.size() < size) scratch.scores.resize(size);
+  float* const scores = scratch.scores.data();
   const auto for_blocks = [&](const auto& visit) {
     for (int at = start; at < kv_len; at += job.block_tokens) {
       visit(row.blocks[static_cast<std::size_t>(at / job.block_tokens)],
@@ -122,81 +101,49 @@ void attend_tile(const Job& job,
     }
   };
   for_blocks([&](std::int32_t block, int column, int columns) {
-    cblas_sgemm(CblasRowMajor,
-                CblasNoTrans,
-                CblasTrans,
-                count,
-                columns,
-                job.head_dim,
-                1.0f,
-                job.query(row.q_start + index, head),
-                static_cast<blasint>(job.q_token_stride),
-                job.matrix(job.keys, block, kv_head),
-                job.head_dim,
-                0.0f,
-                scores.data() + column,
-                width);
+    score_rows(scratch.queries.data(),
+               lines,
+               job.matrix(job.keys, block, piece.kv_head),
+               columns,
+               job.head_dim,
+               scores + column,
+               width);
   });
-  for (int i = 0; i < count; ++i) {
-    float* line = scores.data() + static_cast<std::ptrdiff_t>(i) * width;
-    const int first = job.first_seen(first_position + i) - start;
-    const int last = first_position + i + 1 - start;
+  for (int i = 0; i < lines; ++i) {
+    float* line = scores + static_cast<std::ptrdiff_t>(i) * width;
+    const int position = first_position + i / group;
+    const int first = job.first_seen(position) - start;
+    const int last = position + 1 - start;
     softmax(job.params, line, first, last);
     std::fill(line, line + first, 0.0f);
     std::fill(line + last, line + width, 0.0f);
   }
-  const int out_stride = job.heads * job.head_dim;
   for_blocks([&](std::int32_t block, int column, int columns) {
-    cblas_sgemm(CblasRowMajor,
-                CblasNoTrans,
-                CblasNoTrans,
-                count,
-                job.head_dim,
-                columns,
-                1.0f,
-                scores.data() + column,
-                width,
-                job.matrix(job.values, block, kv_head),
-                job.head_dim,
-                column == 0 ? 0.0f : 1.0f,
-                job.result(row.q_start + index, head),
-                out_stride);
+    add_weighted_rows(scores + column,
+                      width,
+                      lines,
+                      job.matrix(job.values, block, piece.kv_head),
+                      columns,
+                      job.head_dim,
+                      scratch.results.data());
   });
 }
-
-/// A piece of work: some queries of a row, for one head or for all that share a key head.
-struct Piece {
-  const AttentionPlan::Row* row;
-  int index, count;
-  int first_head, last_head;
-};
 
 void attend(const Job& job, const AttentionPlan& plan) {
   std::vector<Piece> pieces;
   std::int64_t cost = 0;
+  const int step = std::max(1, kQueriesMax / (job.heads / job.kv_heads));
   for (const AttentionPlan::Row& row : plan.rows()) {
-    const bool tiles = row.q_len >= kQueriesForProducts;
-    const int heads = tiles ? 1 : job.heads / job.kv_heads;
-    for (int i = 0; i < row.q_len; i += kQueryTile) {
-      const int count = std::min(kQueryTile, row.q_len - i);
-      for (int head = 0; head < job.heads; head += heads) {
-        pieces.push_back({&row, i, count, head, head + heads});
+    for (int i = 0; i < row.q_len; i += step) {
+      for (int head = 0; head < job.kv_heads; ++head) {
+        pieces.push_back({&row, i, std::min(step, row.q_len - i), head});
       }
     }
     cost += std::int64_t{row.q_len} * row.kv_len * job.heads * job.head_dim;
   }
   const auto compute = [&](int number) {
-    thread_local std::vector<float> scores;
-    const Piece& piece = pieces[static_cast<std::size_t>(number)];
-    if (piece.row->q_len >= kQueriesForProducts) {
-      attend_tile(job, *piece.row, piece.index, piece.count, piece.first_head, scores);
-      return;
-    }
-    for (int head = piece.first_head; head < piece.last_head; ++head) {
-      for (int i = 0; i < piece.count; ++i) {
-        attend_one(job, *piece.row, piece.index + i, head, scores);
-      }
-    }
+    thread_local Scratch scratch;
+    attend(job, pieces[static_cast<std::size_t>(number)], scratch);
   };
   const int count = static_cast<int>(pieces.size());
   if (cost < kParallelCostMin) {
@@ -243,18 +190,5 @@ mx::array attention_cpu(const mx::array& q,
   return cpu_op(
       "mlxs::Attention", q.shape(), {q, kv.keys, kv.values}, AttentionKernel{plan, params});
 }
-
-#else
-
-bool can_attention_cpu(const mx::array&, const KvLayer&) { return false; }
-
-mx::array attention_cpu(const mx::array& q,
-                        const KvLayer& kv,
-                        const std::shared_ptr<const AttentionPlan>& plan,
-                        const AttentionParams& params) {
-  return attention_reference(q, kv, *plan, params);
-}
-
-#endif
 
 }  // namespace mlxs::engine

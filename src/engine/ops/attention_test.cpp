@@ -147,6 +147,34 @@ TEST(Attention, CpuEqualsItsDefinitionAndReadsNothingElse) {
   }
 }
 
+// R-ENG-2: bit for bit, a row gets alone and in any chunks what it gets whole and among others.
+TEST(Attention, CpuGivesTheSameBitsInAnyChunkAndBatch) {
+  const Scene scene = make_scene(kScenes.back(), 3);
+  for (const AttentionParams& params : kParams) {
+    const auto compute = [&](const mx::array& q, const std::vector<Segment>& segments) {
+      return attention(q, scene.kv, std::make_shared<AttentionPlan>(segments, kBlock), params);
+    };
+    const mx::array whole = compute(scene.q, scene.segments);
+    for (const Segment& segment : scene.segments) {
+      for (const int chunk : {1, 2, 7, 100}) {
+        for (int done = 0; done < segment.q_len; done += chunk) {
+          const int count = std::min(chunk, segment.q_len - done);
+          Segment part = segment;
+          part.q_start = 0;
+          part.q_len = count;
+          part.kv_len = segment.kv_len - segment.q_len + done + count;
+          const int at = segment.q_start + done;
+          const auto rows = [&](const mx::array& all) {
+            return mx::slice(all, {at, 0, 0}, {at + count, kHeads, kWidth});
+          };
+          EXPECT_TRUE(mx::array_equal(compute(rows(scene.q), {part}), rows(whole)).item<bool>())
+              << "row of " << segment.q_len << " in chunks of " << chunk;
+        }
+      }
+    }
+  }
+}
+
 TEST(Attention, ReferenceEqualsItsDefinition) {
   for (unsigned seed = 0; seed < kScenes.size(); ++seed) {
     Scene scene = make_scene(kScenes[seed], seed);

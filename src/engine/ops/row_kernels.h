@@ -21,11 +21,24 @@ void rope_head(const float* x, const float* cosines, const float* sines, int hal
 void rope_head_of_neighbours(
     const float* x, const float* cosines, const float* sines, int half, float* out);
 
-/// scores[i] = q · rows[i] for `count` rows of `width`, a multiple of 16.
-void dot_rows(const float* q, const float* rows, int count, int width, float* scores);
+/// scores[i·stride + k] = queries[i] · rows[k] for `count` rows of `width`, a multiple of 16. A
+/// score's bits depend on its query and row only.
+void score_rows(const float* const* queries,
+                int query_count,
+                const float* rows,
+                int count,
+                int width,
+                float* scores,
+                std::int64_t stride);
 
-/// out += sum of weights[i] · rows[i]; `width` as above.
-void add_weighted_rows(const float* weights, const float* rows, int count, int width, float* out);
+/// outs[i] += sum of weights[i·stride + k] · rows[k], row by row; sizes as above.
+void add_weighted_rows(const float* weights,
+                       std::int64_t stride,
+                       int query_count,
+                       const float* rows,
+                       int count,
+                       int width,
+                       float* const* outs);
 
 /// scores becomes cap·tanh(scores/cap).
 void softcap_row(float* scores, int count, float cap);
