@@ -124,8 +124,10 @@ TEST(ModelRunner, TellsWhatItLoaded) {
             static_cast<std::uint64_t>(info.blocks_total) * info.block_tokens * 2 * kWidth *
                 sizeof(float));
   EXPECT_LE(info.kv_bytes, std::uint64_t{1} << 20);
-  EXPECT_EQ(info.weights_bytes,
-            (kVocab * kWidth + 3 * kWidth + 4 * kWidth * kWidth + 3 * 48 * kWidth) * sizeof(float));
+  constexpr auto kOthers = 3 * kWidth + 4 * kWidth * kWidth + 3 * 48 * kWidth;
+  constexpr auto kPanel = 16;  // CPU kernels fill up rows to multiples.
+  EXPECT_GE(info.weights_bytes, (kVocab * kWidth + kOthers) * sizeof(float));
+  EXPECT_LT(info.weights_bytes, ((kVocab + kPanel) * kWidth + kOthers) * sizeof(float));
   EXPECT_EQ(info.weights_digest.size(), 64u);
 }
 

@@ -263,7 +263,14 @@ bool can_pack(const Weight& weight) {
              weight.scales->shape(1) * weight.group_size, weight.bits, weight.group_size);
 }
 
+/// `weight` as CPU kernels take it: affine, or dense float32.
 Weight packed(const Weight& weight) {
+  if (!weight.quantised()) {
+    Weight result{empty()};
+    result.packed = std::make_shared<const PackedMatrix>(
+        DenseMatrix{weight.data.shape(0), weight.data.shape(1), weight.data.data<float>()});
+    return result;
+  }
   const mx::array scales = evaluated(mx::astype(*weight.scales, mx::float32));
   const mx::array biases = evaluated(mx::astype(*weight.biases, mx::float32));
   Weight result{empty()};
@@ -365,7 +372,7 @@ std::vector<Weight> WeightReader::matrices(const std::vector<Part>& parts, int c
   }
   std::vector<Weight> result = joined(std::move(loaded), 0);
   for (Weight& weight : result) {
-    if (!policy_.pack || !can_pack(weight)) continue;
+    if (!policy_.pack || error_ || (weight.quantised() && !can_pack(weight))) continue;
     bytes_ -= weight.bytes();
     weight = packed(weight);
     bytes_ += weight.bytes();

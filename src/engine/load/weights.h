@@ -22,7 +22,8 @@ namespace mlxs::engine {
 struct WeightPolicy {
   mlx::core::Dtype dtype;       ///< Of dense weights, scales and activations.
   bool keep_quantised = false;  ///< Else quantised matrices are widened to `dtype`.
-  bool pack = false;  ///< Quantised matrices that CPU kernels take are packed for them instead.
+  bool pack = false;  ///< Matrices (not experts) are packed for the CPU kernels, quantised ones
+                      ///< that those don't take as `dtype`, which is float32.
 };
 
 /// Hands a model the tensors of a checkpoint as evaluated arrays, by Hugging Face name, and keeps

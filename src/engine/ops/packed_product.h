@@ -8,9 +8,9 @@
 
 namespace mlxs::engine {
 
-/// x · weightᵀ on CPU over whole numbers: activations become 16-bit codes, each token with its own
-/// scale, and sums and scales are float32 (`ProductKernels`). A token's result depends on the token
-/// and the weight only.
+/// x · weightᵀ on CPU (`ProductKernels`): with an affine weight over whole numbers, activations
+/// becoming 16-bit codes, each token with its own scale; with a dense one in float32. A token's
+/// result depends on the token and the weight only.
 ///   x       [T, columns] float32; rows may lie apart, their elements not
 ///   result  [T, rows]    float32; lazy
 [[nodiscard]] mlx::core::array packed_product(const mlx::core::array& x,

@@ -52,12 +52,16 @@ void multiply(const TokenRows& x, const PackedMatrix& weight, float* out) {
   thread_local Scratch scratch;
   const ProductKernels& kernels = product_kernels();
   const int columns = weight.columns();
-  const Codes codes = scratch.reserve(x.tokens, columns);
-  parallel_rows(x.tokens, std::int64_t{columns} * kEncodeCost, [&](int first, int last) {
-    for (int t = first; t < last; ++t) {
-      kernels.encode(x.data + t * x.stride, columns, t, x.tokens, codes);
-    }
-  });
+  const bool affine = weight.view().affine();
+  Codes codes;
+  if (affine) {
+    codes = scratch.reserve(x.tokens, columns);
+    parallel_rows(x.tokens, std::int64_t{columns} * kEncodeCost, [&](int first, int last) {
+      for (int t = first; t < last; ++t) {
+        kernels.encode(x.data + t * x.stride, columns, t, x.tokens, codes);
+      }
+    });
+  }
   const std::int64_t products = std::int64_t{x.tokens} * weight.rows() * columns;
   const std::int64_t wanted = std::min<std::int64_t>(
       products / kPieceProductsMin, std::int64_t{kPiecesPerThread} * compute_threads());
@@ -65,14 +69,15 @@ void multiply(const TokenRows& x, const PackedMatrix& weight, float* out) {
   const int pieces = static_cast<int>(std::clamp<std::int64_t>(wanted, 1, panels));
   parallel_for(pieces, [&](int piece) {
     const auto edge = [&](int i) { return static_cast<int>(std::int64_t{panels} * i / pieces); };
-    kernels.multiply(weight.view(),
-                     weight.rows(),
-                     edge(piece),
-                     edge(piece + 1),
-                     codes,
-                     x.tokens,
-                     out,
-                     weight.rows());
+    const int first = edge(piece);
+    const int last = edge(piece + 1);
+    const int rows = weight.rows();
+    if (affine) {
+      kernels.multiply(weight.view(), rows, first, last, codes, x.tokens, out, rows);
+    } else {
+      kernels.multiply_dense(
+          weight.view(), rows, first, last, x.data, x.stride, x.tokens, out, rows);
+    }
   });
 }
 

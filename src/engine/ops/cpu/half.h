@@ -27,6 +27,20 @@ namespace mlxs::engine {
   return value;
 }
 
+[[nodiscard]] inline float bfloat16_to_float(std::uint16_t half) {
+  const std::uint32_t bits = std::uint32_t{half} << 16;
+  float value = 0;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/// Its upper half, which equals `value` where one of bfloat16 does.
+[[nodiscard]] inline std::uint16_t float_to_bfloat16(float value) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  return static_cast<std::uint16_t>(bits >> 16);
+}
+
 /// The half that equals `value`; where none does, some other one.
 [[nodiscard]] inline std::uint16_t float_to_half(float value) {
   std::uint32_t bits = 0;

@@ -10,8 +10,11 @@ inline constexpr int kPanelColumns = 32;  ///< That share a scale.
 inline constexpr int kCodeTile = 8;       ///< Tokens side by side.
 inline constexpr int kCodeMax = 32512;    ///< 127·256
 
-/// A weight as the kernels read it: panels of kPanelRows rows, behind each other, each a run of
-/// blocks of kPanelColumns columns. A block is
+/// What a panel holds: groups of whole numbers, or each number as it is.
+enum class PanelForm : std::uint8_t { kAffine4, kAffine8, kBfloat16, kHalf, kFloat32 };
+
+/// A weight as the kernels read it: panels of kPanelRows rows, behind each other. Dense ones are
+/// [columns][kPanelRows] numbers. Affine ones are a run of blocks of kPanelColumns columns, each
 ///   scales [kPanelRows], biases [kPanelRows]   half precision or float32
 ///   q                                          by quads of neighbouring columns, [rows][4]
 /// where at 8 bits the quads follow each other, and at 4 bits byte i of quad j < 4 holds that of
@@ -21,13 +24,23 @@ struct PanelView {
   const std::uint8_t* data = nullptr;
   std::int64_t panel_bytes = 0;
   int columns = 0;
-  int bits = 0;              ///< 4 or 8
+  PanelForm form = PanelForm::kFloat32;
   bool half_scales = false;  ///< Scales and biases are half precision.
+
+  [[nodiscard]] bool affine() const {
+    return form == PanelForm::kAffine4 || form == PanelForm::kAffine8;
+  }
+  [[nodiscard]] int bits() const {
+    if (form == PanelForm::kAffine4) return 4;
+    if (form == PanelForm::kAffine8) return 8;
+    return form == PanelForm::kFloat32 ? 32 : 16;
+  }
+  // Of affine panels:
 
   [[nodiscard]] int blocks() const { return columns / kPanelColumns; }
   [[nodiscard]] int scales_bytes() const { return 2 * kPanelRows * (half_scales ? 2 : 4); }
   [[nodiscard]] int block_bytes() const {
-    return scales_bytes() + kPanelRows * kPanelColumns * bits / 8;
+    return scales_bytes() + kPanelRows * kPanelColumns * bits() / 8;
   }
 };
 
@@ -47,6 +60,7 @@ struct Codes {
 ///   acc = fma(scale, sum(q·code), acc);  acc = fma(bias, sum(code), acc)     block by block
 ///   out = acc · (the token's scale)
 /// A token with something not finite gives not-a-number throughout, one below 1e-30 gives zero.
+/// Dense weights meet activations as they are: acc = fma(weight, x, acc), column by column.
 struct ProductKernels {
   const char* name;
   bool (*available)();
@@ -61,6 +75,16 @@ struct ProductKernels {
                    int tokens,
                    float* out,
                    std::int64_t out_stride);
+  /// The same for dense weights: x[t · x_stride + column].
+  void (*multiply_dense)(const PanelView& weight,
+                         int rows,
+                         int first,
+                         int last,
+                         const float* x,
+                         std::int64_t x_stride,
+                         int tokens,
+                         float* out,
+                         std::int64_t out_stride);
 };
 
 /// All that are compiled in, plainest first.

@@ -10,11 +10,47 @@
 namespace mlxs::engine {
 namespace {
 
-bool exact_halves(const float* values, std::int64_t count) {
-  return std::all_of(values, values + count, [](float value) {
-    const float back = half_to_float(float_to_half(value));
+template <class Narrow>
+bool survive(const float* values, std::int64_t count, const Narrow& there_and_back) {
+  return std::all_of(values, values + count, [&](float value) {
+    const float back = there_and_back(value);
     return std::memcmp(&back, &value, sizeof value) == 0;
   });
+}
+
+bool exact_halves(const float* values, std::int64_t count) {
+  return survive(values, count, [](float value) { return half_to_float(float_to_half(value)); });
+}
+
+bool exact_bfloat16(const float* values, std::int64_t count) {
+  return survive(
+      values, count, [](float value) { return bfloat16_to_float(float_to_bfloat16(value)); });
+}
+
+PanelForm dense_form(const float* values, std::int64_t count) {
+  if (exact_bfloat16(values, count)) return PanelForm::kBfloat16;
+  return exact_halves(values, count) ? PanelForm::kHalf : PanelForm::kFloat32;
+}
+
+void store_number(PanelForm form, float value, std::uint8_t* to) {
+  if (form == PanelForm::kFloat32) {
+    std::memcpy(to, &value, 4);
+    return;
+  }
+  const std::uint16_t bits =
+      form == PanelForm::kHalf ? float_to_half(value) : float_to_bfloat16(value);
+  std::memcpy(to, &bits, 2);
+}
+
+float load_number(PanelForm form, const std::uint8_t* from) {
+  if (form == PanelForm::kFloat32) {
+    float value = 0;
+    std::memcpy(&value, from, 4);
+    return value;
+  }
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, from, 2);
+  return form == PanelForm::kHalf ? half_to_float(bits) : bfloat16_to_float(bits);
 }
 
 /// q of column `column` in a row of words.
@@ -86,28 +122,55 @@ PackedMatrix::PackedMatrix(const AffineMatrix& matrix) : rows_(matrix.rows) {
   MLXS_ASSERT(can_pack(matrix.columns, matrix.bits, matrix.group_size));
   const std::int64_t scales = std::int64_t{matrix.rows} * (matrix.columns / matrix.group_size);
   view_.columns = matrix.columns;
-  view_.bits = matrix.bits;
+  view_.form = matrix.bits == 4 ? PanelForm::kAffine4 : PanelForm::kAffine8;
   view_.half_scales = exact_halves(matrix.scales, scales) && exact_halves(matrix.biases, scales);
   view_.panel_bytes = std::int64_t{view_.blocks()} * view_.block_bytes();
-  memory_ = allocate_weights(bytes());
-  auto* const data = reinterpret_cast<std::uint8_t*>(memory_.get());
-  std::memset(data, 0, bytes());
+  std::uint8_t* const data = allocate();
   for (int row = 0; row < rows_; ++row) {
     pack_row(matrix, view_, row, data + row / kPanelRows * view_.panel_bytes);
   }
+}
+
+PackedMatrix::PackedMatrix(const DenseMatrix& matrix) : rows_(matrix.rows) {
+  view_.columns = matrix.columns;
+  view_.form = dense_form(matrix.data, std::int64_t{matrix.rows} * matrix.columns);
+  const int size = view_.bits() / 8;
+  view_.panel_bytes = std::int64_t{matrix.columns} * kPanelRows * size;
+  std::uint8_t* const data = allocate();
+  for (int row = 0; row < rows_; ++row) {
+    const float* from = matrix.data + std::int64_t{row} * matrix.columns;
+    std::uint8_t* to = data + row / kPanelRows * view_.panel_bytes + row % kPanelRows * size;
+    for (int i = 0; i < matrix.columns; ++i, to += kPanelRows * size) {
+      store_number(view_.form, from[i], to);
+    }
+  }
+}
+
+std::uint8_t* PackedMatrix::allocate() {
+  memory_ = allocate_weights(bytes());
+  auto* const data = reinterpret_cast<std::uint8_t*>(memory_.get());
+  std::memset(data, 0, bytes());
   view_.data = data;
+  return data;
 }
 
 void PackedMatrix::unpack_row(int row, float* out) const {
   const std::uint8_t* panel = view_.data + row / kPanelRows * view_.panel_bytes;
   const int lane = row % kPanelRows;
-  const unsigned mask = (1u << view_.bits) - 1;
+  if (!view_.affine()) {
+    const int size = view_.bits() / 8;
+    for (int i = 0; i < view_.columns; ++i) {
+      out[i] = load_number(view_.form, panel + (std::int64_t{i} * kPanelRows + lane) * size);
+    }
+    return;
+  }
+  const unsigned mask = (1u << view_.bits()) - 1;
   for (int block = 0; block < view_.blocks(); ++block, panel += view_.block_bytes()) {
     const float scale = load_scale(view_.half_scales, panel, lane);
     const float bias = load_scale(view_.half_scales, panel, kPanelRows + lane);
     const std::uint8_t* const q = panel + view_.scales_bytes();
     for (int i = 0; i < kPanelColumns; ++i) {
-      const Place at = place(view_.bits, lane, i);
+      const Place at = place(view_.bits(), lane, i);
       out[block * kPanelColumns + i] =
           scale * static_cast<float>(q[at.byte] >> at.shift & mask) + bias;
     }

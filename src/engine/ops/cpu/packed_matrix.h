@@ -20,6 +20,13 @@ struct AffineMatrix {
   const float* biases = nullptr;        ///< As scales.
 };
 
+/// A matrix [rows, columns] of numbers.
+struct DenseMatrix {
+  int rows = 0;
+  int columns = 0;
+  const float* data = nullptr;
+};
+
 /// The same numbers in the order in which the CPU kernels read them (`PanelView`). Immutable; any
 /// thread.
 class PackedMatrix {
@@ -29,6 +36,8 @@ class PackedMatrix {
 
   /// `matrix` satisfies `can_pack`. Scales are stored in half precision where that is exact.
   explicit PackedMatrix(const AffineMatrix& matrix);
+  /// Numbers are stored in bfloat16 or half precision where that is exact.
+  explicit PackedMatrix(const DenseMatrix& matrix);
 
   [[nodiscard]] int rows() const { return rows_; }
   [[nodiscard]] int columns() const { return view_.columns; }
@@ -42,6 +51,8 @@ class PackedMatrix {
   void unpack_row(int row, float* out) const;
 
  private:
+  std::uint8_t* allocate();
+
   int rows_;
   PanelView view_;
   std::shared_ptr<std::byte> memory_;

@@ -174,7 +174,8 @@ constexpr TileKernels kTiles = {
     {tile<kBits, kHalf, 1>, tile<kBits, kHalf, 2>, tile<kBits, kHalf, 3>, tile<kBits, kHalf, 4>}};
 
 const TileKernels& tiles_for(const PanelView& weight) {
-  if (weight.bits == 4) return weight.half_scales ? kTiles<4, true> : kTiles<4, false>;
+  if (weight.form == PanelForm::kAffine4)
+    return weight.half_scales ? kTiles<4, true> : kTiles<4, false>;
   return weight.half_scales ? kTiles<8, true> : kTiles<8, false>;
 }
 
@@ -228,8 +229,89 @@ void multiply(const PanelView& weight,
   }
 }
 
+template <PanelForm kForm>
+inline __attribute__((always_inline)) __m256 load_numbers(const std::uint8_t* half, int column) {
+  if constexpr (kForm == PanelForm::kFloat32) {
+    return _mm256_loadu_ps(
+        reinterpret_cast<const float*>(half + std::int64_t{column} * kPanelRows * 4));
+  } else {
+    const __m128i halves = _mm_loadu_si128(
+        reinterpret_cast<const __m128i*>(half + std::int64_t{column} * kPanelRows * 2));
+    if constexpr (kForm == PanelForm::kHalf) return _mm256_cvtph_ps(halves);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+  }
+}
+
+/// A panel and kTokens.
+template <PanelForm kForm, int kTokens>
+void dense_tile(const PanelView& weight,
+                int rows,
+                int panel,
+                const float* x,
+                std::int64_t x_stride,
+                float* out,
+                std::int64_t out_stride) {
+  constexpr int kHalfBytes = kHalfPanel * (kForm == PanelForm::kFloat32 ? 4 : 2);
+  const std::uint8_t* const data = weight.data + panel * weight.panel_bytes;
+  __m256 acc[kTokens * 2];
+#pragma GCC unroll 8
+  for (int i = 0; i < kTokens * 2; ++i) acc[i] = _mm256_setzero_ps();
+  for (int column = 0; column < weight.columns; ++column) {
+    const __m256 low = load_numbers<kForm>(data, column);
+    const __m256 high = load_numbers<kForm>(data + kHalfBytes, column);
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+      const __m256 value = _mm256_set1_ps(x[t * x_stride + column]);
+      acc[2 * t] = _mm256_fmadd_ps(low, value, acc[2 * t]);
+      acc[2 * t + 1] = _mm256_fmadd_ps(high, value, acc[2 * t + 1]);
+    }
+  }
+  for (int i = 0; i < kTokens * 2; ++i) {
+    const int row = panel * kPanelRows + i % 2 * kHalfPanel;
+    if (row < rows) store(acc[i], rows - row, out + i / 2 * out_stride + row);
+  }
+}
+
+template <PanelForm kForm>
+void dense(const PanelView& weight,
+           int rows,
+           int first,
+           int last,
+           const float* x,
+           std::int64_t x_stride,
+           int tokens,
+           float* out,
+           std::int64_t out_stride) {
+  for (int panel = first; panel < last; ++panel) {
+    int t = 0;
+    for (; t + kTokensMax <= tokens; t += kTokensMax) {
+      dense_tile<kForm, kTokensMax>(
+          weight, rows, panel, x + t * x_stride, x_stride, out + t * out_stride, out_stride);
+    }
+    for (; t < tokens; ++t) {
+      dense_tile<kForm, 1>(
+          weight, rows, panel, x + t * x_stride, x_stride, out + t * out_stride, out_stride);
+    }
+  }
+}
+
+void multiply_dense(const PanelView& weight,
+                    int rows,
+                    int first,
+                    int last,
+                    const float* x,
+                    std::int64_t x_stride,
+                    int tokens,
+                    float* out,
+                    std::int64_t out_stride) {
+  auto* const kernel = weight.form == PanelForm::kFloat32 ? dense<PanelForm::kFloat32>
+                       : weight.form == PanelForm::kHalf  ? dense<PanelForm::kHalf>
+                                                          : dense<PanelForm::kBfloat16>;
+  kernel(weight, rows, first, last, x, x_stride, tokens, out, out_stride);
+}
+
 }  // namespace
 
-const ProductKernels kAvx2Kernels = {"avx2", available, encode, multiply};
+const ProductKernels kAvx2Kernels = {"avx2", available, encode, multiply, multiply_dense};
 
 }  // namespace mlxs::engine

@@ -178,7 +178,8 @@ constexpr TileKernels kTiles = {{tile<kBits, kHalf, 1>,
                                  tile<kBits, kHalf, 8>}};
 
 const TileKernels& tiles_for(const PanelView& weight) {
-  if (weight.bits == 4) return weight.half_scales ? kTiles<4, true> : kTiles<4, false>;
+  if (weight.form == PanelForm::kAffine4)
+    return weight.half_scales ? kTiles<4, true> : kTiles<4, false>;
   return weight.half_scales ? kTiles<8, true> : kTiles<8, false>;
 }
 
@@ -209,8 +210,109 @@ void multiply(const PanelView& weight,
   }
 }
 
+template <PanelForm kForm>
+inline __attribute__((always_inline)) __m512 load_numbers(const std::uint8_t* panel, int column) {
+  if constexpr (kForm == PanelForm::kFloat32) {
+    return _mm512_loadu_ps(panel + std::int64_t{column} * kPanelRows * 4);
+  } else {
+    const __m256i halves = _mm256_loadu_si256(
+        reinterpret_cast<const __m256i*>(panel + std::int64_t{column} * kPanelRows * 2));
+    if constexpr (kForm == PanelForm::kHalf) return _mm512_cvtph_ps(halves);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+  }
+}
+
+/// kTokens and kPanels panels, together enough sums that none waits for its own last one.
+template <PanelForm kForm, int kTokens, int kPanels>
+void dense_tile(const PanelView& weight,
+                int rows,
+                int panel,
+                const float* x,
+                std::int64_t x_stride,
+                float* out,
+                std::int64_t out_stride) {
+  const std::uint8_t* const data = weight.data + panel * weight.panel_bytes;
+  __m512 acc[kTokens * kPanels];
+#pragma GCC unroll 16
+  for (int i = 0; i < kTokens * kPanels; ++i) acc[i] = _mm512_setzero_ps();
+  for (int column = 0; column < weight.columns; ++column) {
+    __m512 numbers[kPanels];
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) {
+      numbers[p] = load_numbers<kForm>(data + p * weight.panel_bytes, column);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kTokens * kPanels; ++i) {
+      const __m512 value = _mm512_set1_ps(x[i / kPanels * x_stride + column]);
+      acc[i] = _mm512_fmadd_ps(numbers[i % kPanels], value, acc[i]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kTokens * kPanels; ++i) {
+    const int row = (panel + i % kPanels) * kPanelRows;
+    const auto mask = static_cast<__mmask16>((1u << least(kPanelRows, rows - row)) - 1);
+    _mm512_mask_storeu_ps(out + i / kPanels * out_stride + row, mask, acc[i]);
+  }
+}
+
+/// All tokens, in tiles of kTokens, and what is left of them one by one.
+template <PanelForm kForm, int kTokens, int kPanels>
+void dense_panels(const PanelView& weight,
+                  int rows,
+                  int panel,
+                  const float* x,
+                  std::int64_t x_stride,
+                  int tokens,
+                  float* out,
+                  std::int64_t out_stride) {
+  int t = 0;
+  for (; t + kTokens <= tokens; t += kTokens) {
+    dense_tile<kForm, kTokens, kPanels>(
+        weight, rows, panel, x + t * x_stride, x_stride, out + t * out_stride, out_stride);
+  }
+  for (; t < tokens; ++t) {
+    dense_tile<kForm, 1, kPanels>(
+        weight, rows, panel, x + t * x_stride, x_stride, out + t * out_stride, out_stride);
+  }
+}
+
+template <PanelForm kForm>
+void dense(const PanelView& weight,
+           int rows,
+           int first,
+           int last,
+           const float* x,
+           std::int64_t x_stride,
+           int tokens,
+           float* out,
+           std::int64_t out_stride) {
+  int panel = first;
+  for (; panel + 4 <= last; panel += 4) {
+    dense_panels<kForm, 4, 4>(weight, rows, panel, x, x_stride, tokens, out, out_stride);
+  }
+  for (; panel < last; ++panel) {
+    dense_panels<kForm, 8, 1>(weight, rows, panel, x, x_stride, tokens, out, out_stride);
+  }
+}
+
+void multiply_dense(const PanelView& weight,
+                    int rows,
+                    int first,
+                    int last,
+                    const float* x,
+                    std::int64_t x_stride,
+                    int tokens,
+                    float* out,
+                    std::int64_t out_stride) {
+  auto* const kernel = weight.form == PanelForm::kFloat32 ? dense<PanelForm::kFloat32>
+                       : weight.form == PanelForm::kHalf  ? dense<PanelForm::kHalf>
+                                                          : dense<PanelForm::kBfloat16>;
+  kernel(weight, rows, first, last, x, x_stride, tokens, out, out_stride);
+}
+
 }  // namespace
 
-const ProductKernels kAvx512VnniKernels = {"avx512vnni", available, encode, multiply};
+const ProductKernels kAvx512VnniKernels = {
+    "avx512vnni", available, encode, multiply, multiply_dense};
 
 }  // namespace mlxs::engine

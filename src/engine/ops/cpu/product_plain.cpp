@@ -93,7 +93,7 @@ void multiply(const PanelView& weight,
         const std::int16_t* code = codes + codes_at(weight.columns, tile, t, block);
         int dot = 0;
         for (int i = 0; i < kPanelColumns; ++i) {
-          dot += q_at(weight.bits, at + weight.scales_bytes(), lane, i) * code[i];
+          dot += q_at(weight.bits(), at + weight.scales_bytes(), lane, i) * code[i];
         }
         acc = std::fma(scale_at(weight, at, lane), static_cast<float>(dot), acc);
         acc = std::fma(scale_at(weight, at, kPanelRows + lane),
@@ -105,8 +105,41 @@ void multiply(const PanelView& weight,
   }
 }
 
+float number_at(const PanelView& weight, int row, int column) {
+  const std::uint8_t* panel = weight.data + row / kPanelRows * weight.panel_bytes;
+  const int index = column * kPanelRows + row % kPanelRows;
+  if (weight.form == PanelForm::kFloat32) {
+    float value = 0;
+    std::memcpy(&value, panel + std::int64_t{index} * 4, sizeof value);
+    return value;
+  }
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, panel + std::int64_t{index} * 2, sizeof bits);
+  return weight.form == PanelForm::kHalf ? half_to_float(bits) : bfloat16_to_float(bits);
+}
+
+void multiply_dense(const PanelView& weight,
+                    int rows,
+                    int first,
+                    int last,
+                    const float* x,
+                    std::int64_t x_stride,
+                    int tokens,
+                    float* out,
+                    std::int64_t out_stride) {
+  for (int row = first * kPanelRows; row < std::min(rows, last * kPanelRows); ++row) {
+    for (int t = 0; t < tokens; ++t) {
+      float acc = 0;
+      for (int i = 0; i < weight.columns; ++i) {
+        acc = std::fma(number_at(weight, row, i), x[t * x_stride + i], acc);
+      }
+      out[t * out_stride + row] = acc;
+    }
+  }
+}
+
 }  // namespace
 
-const ProductKernels kPlainKernels = {"plain", available, encode, multiply};
+const ProductKernels kPlainKernels = {"plain", available, encode, multiply, multiply_dense};
 
 }  // namespace mlxs::engine

@@ -12,6 +12,7 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mlxs::engine {
@@ -218,6 +219,78 @@ TEST_P(EveryKernelSet, ZeroHugeTinyAndNonFiniteTokensStayApart) {
     EXPECT_TRUE(std::isnan(result(3)));
     EXPECT_TRUE(std::isnan(result(4)));
     EXPECT_TRUE(std::isfinite(result(5)));
+  }
+}
+
+/// Normal numbers that `form` holds exactly.
+std::vector<float> numbers_of(PanelForm form, int count) {
+  std::vector<float> numbers = random_tokens(1, count);
+  for (float& number : numbers) {
+    const auto bits = std::bit_cast<std::uint32_t>(number);
+    if (form == PanelForm::kBfloat16) number = std::bit_cast<float>(bits & 0xffff0000u);
+    if (form == PanelForm::kHalf) number = half_to_float(float_to_half(number));
+  }
+  return numbers;
+}
+
+std::vector<float> dense_product(const ProductKernels& kernels,
+                                 const PackedMatrix& weight,
+                                 const float* x,
+                                 int tokens,
+                                 int step = 1000) {
+  std::vector<float> out(static_cast<std::size_t>(tokens * weight.rows()), -1.0f);
+  for (int panel = 0; panel < weight.panels(); panel += step) {
+    kernels.multiply_dense(weight.view(),
+                           weight.rows(),
+                           panel,
+                           std::min(panel + step, weight.panels()),
+                           x,
+                           weight.columns(),
+                           tokens,
+                           out.data(),
+                           weight.rows());
+  }
+  return out;
+}
+
+// R-ENG-2
+TEST_P(EveryKernelSet, DenseGivesThePlainKernelsBitsForAnyTokensAndPieces) {
+  for (const auto form : {PanelForm::kBfloat16, PanelForm::kHalf, PanelForm::kFloat32}) {
+    for (const auto& [rows, columns] : {std::pair{1, 1}, {17, 33}, {75, 100}, {131, 7}}) {
+      const std::vector<float> numbers = numbers_of(form, rows * columns);
+      const PackedMatrix weight(DenseMatrix{rows, columns, numbers.data()});
+      constexpr int kTokens = 13;
+      const std::vector<float> x = random_tokens(kTokens, columns);
+      const std::vector<float> expected = dense_product(plain(), weight, x.data(), kTokens);
+      for (const int step : {1, 5, 1000}) {
+        EXPECT_EQ(bits_of(dense_product(*GetParam(), weight, x.data(), kTokens, step)),
+                  bits_of(expected));
+      }
+      for (int t = 0; t < kTokens; ++t) {
+        const auto at = expected.begin() + std::ptrdiff_t{t} * rows;
+        EXPECT_EQ(bits_of(dense_product(*GetParam(), weight, x.data() + t * columns, 1)),
+                  bits_of({at, at + rows}));
+      }
+      double sum = 0;
+      for (int i = 0; i < columns; ++i) {
+        sum += double{numbers[static_cast<std::size_t>(i)]} * x[static_cast<std::size_t>(i)];
+      }
+      EXPECT_NEAR(expected.front(), sum, 1e-4 * (1 + std::abs(sum)) * columns);
+    }
+  }
+}
+
+TEST(PackedMatrix, StoresNumbersInTheNarrowestFormThatIsExact) {
+  for (const auto form : {PanelForm::kBfloat16, PanelForm::kHalf, PanelForm::kFloat32}) {
+    const std::vector<float> numbers = numbers_of(form, 20 * 50);
+    const PackedMatrix weight(DenseMatrix{20, 50, numbers.data()});
+    EXPECT_EQ(weight.view().form, form);
+    std::vector<float> row(50);
+    for (int i = 0; i < 20; ++i) {
+      weight.unpack_row(i, row.data());
+      const auto at = numbers.begin() + std::ptrdiff_t{i} * 50;
+      EXPECT_EQ(row, std::vector<float>(at, at + 50));
+    }
   }
 }
 
