@@ -96,13 +96,6 @@ void Load::end_window() {
   stopping_ = true;
   window_end_ = Clock::now();
   for (const Watched& one : options_.watch) use_after_.push_back(process_use(one.pid));
-  if (!options_.cut) return;
-  for (const Exchange* exchange : under_way_) {
-    ++abandoned_;
-    if (exchange->text_frames == 0) ++abandoned_silent_;
-    tokens_ += exchange->window_frames;  // Their usage has not come; a frame is a token, about.
-  }
-  io_.stop();
 }
 
 asio::awaitable<Result<Load::Connection>> Load::connect() {
@@ -125,9 +118,7 @@ asio::awaitable<void> Load::user() {
   while (more()) {
     Exchange exchange;
     exchange.prompt = plan_.take(issued_++);
-    under_way_.insert(&exchange);
     co_await ask(connection, exchange);
-    under_way_.erase(&exchange);
     finish(exchange);
     if (exchange.status == 429 || exchange.status == 503) {
       asio::steady_timer pause{io_, kAfterRefusal};
@@ -169,9 +160,7 @@ asio::awaitable<void> Load::arrival(TimePoint due, std::uint64_t prompt) {
   Exchange exchange;
   exchange.prompt = prompt;
   exchange.start = due;  // What a late driver adds is part of the wait, not left out of it.
-  under_way_.insert(&exchange);
   co_await ask(connection, exchange);
-  under_way_.erase(&exchange);
   finish(exchange);
   if (connection) idle_.push_back(std::move(connection));
   one_less();

@@ -20,7 +20,6 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 namespace mlxs::bench {
@@ -40,7 +39,6 @@ struct LoadOptions {
   double seconds = 0;          ///< Issues requests for so long after the warm-up; 0: no such bound.
   double warmup = 0;           ///< Seconds before counting begins.
   double timeout = 600;        ///< Seconds without a byte until a request counts as failed.
-  bool cut = false;            ///< At the end of the window leave the answers under way.
   Check check = Check::kNone;
   std::string answers;  ///< With kEqual: a file of answers to compare with; written if not there.
   http::Headers headers;
@@ -110,10 +108,6 @@ class Load {
   TimePoint window_end_ = TimePoint::max();
   std::vector<ProcessUse> use_before_;
   std::vector<ProcessUse> use_after_;
-
-  std::unordered_set<const Exchange*> under_way_;
-  std::uint64_t abandoned_ = 0;         ///< Under way when the window was cut,
-  std::uint64_t abandoned_silent_ = 0;  ///< without a token so far.
 
   std::uint64_t counted_ = 0;  ///< Finished requests that belong to the result.
   std::uint64_t in_window_ = 0;

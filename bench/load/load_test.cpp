@@ -10,6 +10,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -37,6 +39,21 @@ TEST(Plan, IsAFunctionOfItsSeed) {
   EXPECT_EQ(one.body(7), same.body(7));
   EXPECT_NE(one.body(7), other.body(7));
   EXPECT_NE(one.body(7), one.body(8));
+}
+
+TEST(Plan, MixesLengthsAndSomeClientsLeave) {
+  PlanOptions options;
+  options.mixed = true;
+  const Plan plan{options};
+  std::set<std::size_t> lengths;
+  int left = 0;
+  for (std::uint64_t prompt = 0; prompt < 1000; ++prompt) {
+    lengths.insert(plan.body(prompt).size());
+    left += plan.is_left(prompt) ? 1 : 0;
+  }
+
+  EXPECT_GT(lengths.size(), 200u);
+  EXPECT_NEAR(left, 100, 40);
 }
 
 TEST(AnswerReader, ReadsOurFramesAndThoseOfPython) {
@@ -130,6 +147,28 @@ asio::awaitable<void> refuse(http::Exchange& exchange, int status) {
   http::Response response;
   response.status = status;
   (void)co_await exchange.send(std::move(response));
+}
+
+TEST(Load, ComparesWithTheAnswersOfAnEarlierRun) {
+  std::string text = "same";
+  http::TestServer server{[&text](http::Exchange& exchange) { return stream(exchange, text); }};
+  LoadOptions options = options_for(server);
+  options.check = Check::kEqual;
+  options.answers = testing::TempDir() + "answers-of-load-test";
+  std::filesystem::remove(options.answers);
+
+  const auto first = Load{options}.run();
+  const auto again = Load{options}.run();
+  server.on_loop([&text](http::Server&) {
+    text = "another";
+    return 0;
+  });
+  const auto other = Load{options}.run();
+  std::filesystem::remove(options.answers);
+
+  EXPECT_EQ(first.at("wrong_answers").as_uint64(), 0);
+  EXPECT_EQ(again.at("wrong_answers").as_uint64(), 0);
+  EXPECT_EQ(other.at("wrong_answers").as_uint64(), 40);
 }
 
 TEST(Load, TellsRefusalsFromFailures) {

@@ -47,7 +47,6 @@ int main(int argc, char** argv) {
   app.add_option("--rate", options.rate, "Open loop instead: requests a second");
   app.add_option("--requests", options.requests, "End after so many");
   app.add_option("--seconds", options.seconds, "End so long after the warm-up");
-  app.add_flag("--cut", options.cut, "Then leave the answers under way, counting their tokens");
   app.add_option("--warmup", options.warmup, "Seconds that do not count");
   app.add_option("--timeout", options.timeout, "Seconds without a byte until it failed");
   app.add_option("--duplicates", plan.duplicates, "Share of repeated prompts")

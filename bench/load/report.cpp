@@ -53,8 +53,6 @@ json::object Load::report() const {
   result["left"] = left_;
   result["refused"] = refused_;
   result["wrong_answers"] = wrong_;
-  result["abandoned"] = abandoned_;
-  result["abandoned_without_token"] = abandoned_silent_;
   result["failures"] = counts(failures_);
   result["x_mlx_cache"] = counts(sharing_);
   result["requests_per_s"] = rounded(in_window / window);
