@@ -70,9 +70,12 @@ struct Model {
   std::string compute = "auto";                ///< auto | float32
   std::optional<int> context_tokens_max = {};  ///< context_tokens
   std::optional<std::uint64_t> kv_bytes = {};
-  int sequences_max = 64;     ///< batch.max_sequences
-  int step_tokens_max = 512;  ///< batch.step_tokens
-  int waiting_max = 256;      ///< queue.waiting, in each worker
+  int sequences_max = 64;            ///< batch.max_sequences
+  int step_tokens_max = 512;         ///< batch.step_tokens
+  Milliseconds latency_budget{120};  ///< batch.latency_budget_ms
+  Milliseconds first_token_max{0};   ///< batch.first_token_ms
+  bool prefix_cache = true;          ///< batch.prefix_cache
+  int waiting_max = 256;             ///< queue.waiting, in each worker
   Sharing sharing = {};
   [[nodiscard]] bool native() const { return url_workers.empty(); }
   bool operator==(const Model&) const = default;

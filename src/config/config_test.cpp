@@ -53,7 +53,8 @@ TEST(Config, ReadsEveryKindOfValue) {
       "    workers: 2\n"
       "    context_tokens: 4096\n"
       "    kv_bytes: 1GiB\n"
-      "    batch: { max_sequences: 8, step_tokens: 128 }\n"
+      "    batch: { max_sequences: 8, step_tokens: 128, latency_budget_ms: 30,\n"
+      "             first_token_ms: 700, prefix_cache: off }\n"
       "    queue: { waiting: 0 }\n"
       "  - id: foreign\n"
       "    workers: [ { kind: url, url: 'http://127.0.0.1:9001/v1', model: theirs } ]\n");
@@ -71,6 +72,9 @@ TEST(Config, ReadsEveryKindOfValue) {
   EXPECT_EQ(native.kv_bytes, std::uint64_t{1} << 30);
   EXPECT_EQ(native.sequences_max, 8);
   EXPECT_EQ(native.step_tokens_max, 128);
+  EXPECT_EQ(native.latency_budget, Milliseconds{30});
+  EXPECT_EQ(native.first_token_max, Milliseconds{700});
+  EXPECT_FALSE(native.prefix_cache);
   EXPECT_EQ(native.waiting_max, 0);
   const Model& foreign = config.models.at(1);
   EXPECT_FALSE(foreign.native());

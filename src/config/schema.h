@@ -174,6 +174,9 @@ void describe(V& v, std::type_identity<Model>) {
     n.within("batch", [](auto& b) {
       b.value("max_sequences", &Model::sequences_max, Range{1, 4096}, Apply::kRestart);
       b.value("step_tokens", &Model::step_tokens_max, Range{1, 65'536}, Apply::kRestart);
+      b.value("latency_budget_ms", &Model::latency_budget, Range{0, kDayMs}, Apply::kRestart);
+      b.value("first_token_ms", &Model::first_token_max, Range{0, kDayMs}, Apply::kRestart);
+      b.value("prefix_cache", &Model::prefix_cache, Flag{}, Apply::kRestart);
     });
     n.within("queue", [](auto& q) {
       q.value("waiting", &Model::waiting_max, Range{0, 1'000'000}, Apply::kRestart);

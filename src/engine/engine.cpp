@@ -4,6 +4,7 @@
 #include "engine/kv/block_pool.h"
 #include "engine/schedule/scheduler.h"
 #include "engine/sequence_row.h"
+#include "engine/step_model.h"
 #include "engine/step_times.h"
 
 #include <fmt/format.h>
@@ -54,6 +55,7 @@ class LiveEngine final : public Engine {
   };
 
   Result<void> set_up(const RunnerFactory& make_runner, const EngineLimits& limits);
+  Result<void> check_first_token(double prompt_tokens) const;
   Result<void> check_ids(const GenerationRequest& request) const;
   void loop();
   bool wait_for_work(std::vector<Submission>& inbox, std::vector<SequenceId>& cancels);
@@ -71,6 +73,7 @@ class LiveEngine final : public Engine {
   // Set before the thread starts its loop, then constant.
   ModelInfo info_;
   SchedulerLimits limits_;
+  double first_token_max_s_ = 0;
 
   mutable std::mutex mutex_;  // guards the next group
   std::condition_variable work_;
@@ -79,6 +82,7 @@ class LiveEngine final : public Engine {
   std::unordered_set<SequenceId> live_;  // submitted and not gone
   EngineStats stats_;                    // but for what stats() computes
   StepTimes step_times_;
+  StepCost cost_;
   TimePoint progress_at_;
   bool stopping_ = false;
 
@@ -89,6 +93,7 @@ class LiveEngine final : public Engine {
   DrawScratch draw_scratch_;
   std::unordered_map<SequenceId, SequenceRow> rows_;
   EngineStats counters_;  // the running totals, copied to stats_ by publish
+  StepModel step_model_;
   std::optional<double> step_seconds_;
   std::optional<TimePoint> failed_step_at_;
 
@@ -130,7 +135,10 @@ Result<void> LiveEngine::set_up(const RunnerFactory& make_runner, const EngineLi
              .step_tokens_max = limits.step_tokens_max,
              .context_tokens_max = info_.context_tokens_max,
              .block_tokens = info_.block_tokens,
-             .blocks_total = info_.blocks_total};
+             .blocks_total = info_.blocks_total,
+             .prefix_cache = limits.prefix_cache,
+             .stall_max_s = std::chrono::duration<double>(limits.latency_budget).count()};
+  first_token_max_s_ = std::chrono::duration<double>(limits.first_token_max).count();
   MLXS_TRY(limits_.validate());
   blocks_.emplace(info_.blocks_total);
   scheduler_.emplace(limits_, *blocks_);
@@ -163,6 +171,7 @@ Result<void> LiveEngine::submit(std::span<const SequenceId> ids, GenerationReque
               live_.size(),
               live_max,
               ids.size()));
+    MLXS_TRY(check_first_token(static_cast<double>(request.prompt.size())));
     if (live_.empty()) progress_at_ = Clock::now();
     for (const SequenceId id : ids) MLXS_ASSERT(live_.insert(id).second);
     inbox_.push_back({{ids.begin(), ids.end()}, std::move(request)});
@@ -188,6 +197,27 @@ Result<void> LiveEngine::check_ids(const GenerationRequest& request) const {
   for (const LogitBias& entry : request.sampling.bias)
     MLXS_TRY(check(entry.token, "logit_bias", "logit_bias"));
   return {};
+}
+
+/// Under the lock. What is queued is prefilled within the time that decode rows leave, and the
+/// oldest prompt gets half of that at least.
+Result<void> LiveEngine::check_first_token(double prompt_tokens) const {
+  if (first_token_max_s_ <= 0) return {};
+  double tokens = static_cast<double>(stats_.queued_prefill_tokens) + prompt_tokens;
+  for (const Submission& submission : inbox_)
+    tokens += static_cast<double>(submission.request.prompt.size());
+  const double prefill =
+      cost_.chunk(0, prompt_tokens) + (tokens - prompt_tokens) * cost_.token_seconds;
+  const double decode = cost_.step_seconds + stats_.running * cost_.token_seconds;
+  const double budget = std::max(limits_.stall_max_s, decode * 4 / 3);
+  const double share = live_.empty() ? 1 : (budget - decode) / budget / 2;
+  if (prefill <= first_token_max_s_ * share) return {};
+  return fail(ErrorCode::kOverloaded,
+              fmt::format("The first token would take {:.1f} s with the {:.0f} prompt tokens that "
+                          "are queued, and may take {:.1f} s.",
+                          prefill / share,
+                          tokens - prompt_tokens,
+                          first_token_max_s_));
 }
 
 void LiveEngine::cancel(SequenceId id) {
@@ -239,12 +269,12 @@ void LiveEngine::loop() {
         drop(id, turn);
         ++counters_.cancelled;
       }
-    for (const SequenceId id : scheduler_->expire(Clock::now()))
+    for (const SequenceId id : scheduler_->expire(Clock::now(), step_model_.token_seconds_least()))
       fail_row(id,
                fail(ErrorCode::kDeadlineExceeded,
                     "The request's deadline passed before its answer was complete."),
                turn);
-    const StepPlan& plan = scheduler_->plan();
+    const StepPlan& plan = scheduler_->plan(step_model_.cost());
     publish(turn);  // before the step, so that nobody waits a step for what is over already
     if (plan.empty()) continue;
     run_step(plan, turn);
@@ -288,7 +318,8 @@ void LiveEngine::fail_row(SequenceId id, Error error, Turn& turn) {
 void LiveEngine::run_step(const StepPlan& plan, Turn& turn) {
   const TimePoint begin = Clock::now();
   auto logits = runner_->run(plan.step);
-  if (!logits) {
+  const bool at_once = logits.has_value();
+  if (!at_once) {
     spdlog::warn(
         "[engine] step {} failed and is run again: {}", counters_.steps, logits.error().message);
     logits = runner_->run(plan.step);
@@ -308,21 +339,23 @@ void LiveEngine::run_step(const StepPlan& plan, Turn& turn) {
     scheduler_->commit(drawn);
   } else {
     note_failed_step(logits.error());
-    for (const SequenceId id : plan.rows) fail_row(id, logits.error(), turn);
-    scheduler_->abort();
+    for (const SequenceId id : scheduler_->abort()) fail_row(id, logits.error(), turn);
   }
   ++counters_.steps;
   step_seconds_ = std::chrono::duration<double>(Clock::now() - begin).count();
+  if (at_once) step_model_.add(plan.step, *step_seconds_);
 }
 
 Drawn LiveEngine::draw(const Draw& draw, std::span<const float> logits, Turn& turn) {
   turn.events.push_back(
       rows_.at(draw.sequence)
           .draw(logits, static_cast<std::uint64_t>(draw.position), draw_scratch_));
-  const GenerationEvent& event = turn.events.back();
+  GenerationEvent& event = turn.events.back();
   const TokenId token = event.token_ids.empty() ? 0 : event.token_ids.front();
   if (!event.token_ids.empty()) ++counters_.completion_tokens;
   if (!event.finish) return {.token = token, .ended = false};
+  // What a resumed answer had generated before is prompt to the scheduler, but not to the client.
+  event.cached_tokens = std::min(draw.cached_tokens, event.prompt_tokens);
   ++(*event.finish == FinishReason::kError ? counters_.failed : counters_.finished);
   drop(draw.sequence, turn);
   return {.token = token, .ended = true};
@@ -342,11 +375,16 @@ void LiveEngine::note_failed_step(const Error& error) {
 void LiveEngine::publish(Turn& turn) {
   counters_.running = scheduler_->running();
   counters_.queued_prefill_tokens = scheduler_->queued_prefill_tokens();
-  counters_.blocks_free = blocks_->free();
-  counters_.preemptions = scheduler_->preemptions();
+  counters_.blocks_free = blocks_->free() + scheduler_->prefixes().evictable();
+  const SchedulerCounts& counts = scheduler_->counts();
+  counters_.preemptions = counts.preemptions;
+  counters_.prefix_queries = counts.prefix_queries;
+  counters_.prefix_hits = counts.prefix_hits;
+  counters_.blocks_cached = scheduler_->prefixes().size();
   {
     const std::lock_guard lock{mutex_};
     stats_ = counters_;
+    cost_ = step_model_.cost();
     for (const SequenceId id : turn.gone) live_.erase(id);
     if (step_seconds_) step_times_.add(*step_seconds_);
     progress_at_ = Clock::now();

@@ -74,6 +74,13 @@ struct EngineLimits {
   int sequences_max = 64;     ///< Rows in a step; >= 1.
   int waiting_max = 256;      ///< Sequences beyond `sequences_max`: then submit says kOverloaded.
   int step_tokens_max = 512;  ///< Tokens in a step, prefill chunks and rows together; >= 2.
+  bool prefix_cache = true;   ///< Blocks of prompts and answers stay findable until needed.
+  /// Ceiling of a step that decodes, as far as what steps took lets it be planned: prompts are
+  /// prefilled in chunks that fit, but in a quarter of the step's time at least. 0: none.
+  Milliseconds latency_budget{0};
+  /// Ceiling of the time from submit to a first token, once there is a row: submit says kOverloaded
+  /// when the prompts that are here would take longer than that. 0: none.
+  Milliseconds first_token_max{0};
 };
 
 /// A consistent snapshot.
@@ -83,7 +90,8 @@ struct EngineStats {
   int waiting = 0;
   std::int64_t queued_prefill_tokens = 0;
   int blocks_total = 0;
-  int blocks_free = 0;
+  int blocks_free = 0;    ///< Those that nothing running holds: empty, or kept by the prefix cache.
+  int blocks_cached = 0;  ///< Those that the prefix cache can find, held or not.
   std::uint64_t prompt_tokens = 0;   ///< Since start, as are the next eight.
   std::uint64_t prefix_queries = 0;  ///< Prompt tokens looked up in the prefix cache.
   std::uint64_t prefix_hits = 0;     ///< Those that were found.
@@ -133,7 +141,8 @@ class Engine {
   [[nodiscard]] virtual const ModelInfo& info() const = 0;
   /// Queues a request of `ids.size()` choices, each a sequence with events of its own under a fresh
   /// id; the k-th draws with `sampling.choice + k`. The prompt is prefilled once for all of them.
-  /// kOverloaded when they are more than what `sequences_max + waiting_max` leaves,
+  /// kOverloaded when they are more than what `sequences_max + waiting_max` leaves, or when the
+  /// first token would come after `first_token_max`,
   /// kContextLengthExceeded when the prompt leaves no room for one token, kOutOfMemory when it
   /// could never fit into the blocks, kInvalidRequest naming the field when a token id is outside
   /// the vocabulary or `resume` leaves nothing to generate; then none is queued. The caller chooses

@@ -2,6 +2,7 @@
 
 #include "engine/sample/sampler.h"
 #include "engine/testing/event_log.h"
+#include "engine/testing/fake_engine.h"
 #include "engine/testing/fake_runner.h"
 #include "engine/text/text_fixture.h"
 #include "engine/text/tokenizer.h"
@@ -25,57 +26,11 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
-std::unique_ptr<Engine> start_engine(EventLog& log,
-                                     const FakeRunner::Options& options = {},
-                                     const EngineLimits& limits = {}) {
-  auto engine = Engine::start(
-      [&]() -> Result<std::unique_ptr<Runner>> {
-        return std::unique_ptr<Runner>{std::make_unique<FakeRunner>(options)};
-      },
-      make_byte_detokenizer,
-      limits,
-      log.sink());
-  return std::move(engine).value();
-}
-
-GenerationRequest request_of(std::string_view prompt, int completion_tokens_max = 32) {
-  GenerationRequest request;
-  request.prompt = byte_tokens(prompt);
-  request.completion_tokens_max = completion_tokens_max;
-  request.sampling.temperature = 0;
-  return request;
-}
-
-/// The answer the unscripted fake model gives to `request`, computed without an engine.
-std::vector<TokenId> answer_alone(const GenerationRequest& request) {
-  Sampler sampler;
-  std::vector<TokenId> history = request.prompt;
-  std::vector<TokenId> answer;
-  while (static_cast<int>(answer.size()) < request.completion_tokens_max) {
-    const auto token =
-        sampler.sample(FakeRunner::logits_after(history), request.sampling, history.size());
-    history.push_back(token.value());
-    answer.push_back(token.value());
-    if (*token == kFakeEndToken) break;
-  }
-  return answer;
-}
-
 std::string text_of(std::vector<TokenId> ids) {
   std::string text;
   for (const TokenId id : ids)
     if (id != kFakeEndToken) text.push_back(static_cast<char>(id));
   return text;
-}
-
-/// A model that answers every prompt with `text`, then the end token.
-FakeRunner::Options answers_with(std::size_t prompt_tokens, std::string text) {
-  FakeRunner::Options options;
-  options.next = [prompt_tokens, text = std::move(text)](std::span<const TokenId> history) {
-    const std::size_t at = history.size() - prompt_tokens;
-    return at < text.size() ? TokenId{static_cast<unsigned char>(text[at])} : kFakeEndToken;
-  };
-  return options;
 }
 
 /// Holds every run until it is let through.

@@ -56,7 +56,9 @@ TEST(Supervisor, StartsItsChildrenAsAgreed) {
   Stage stage{
       "log: { level: warn }\n"
       "models: [ { id: m, source: dir/m.gguf, compute: float32, context_tokens: 512,"
-      " kv_bytes: 1MiB, batch: { max_sequences: 4, step_tokens: 32 }, queue: { waiting: 9 } } ]\n"};
+      " kv_bytes: 1MiB, batch: { max_sequences: 4, step_tokens: 32,"
+      " latency_budget_ms: 50, first_token_ms: 900, prefix_cache: off }, queue: { waiting: 9 } } "
+      "]\n"};
   stage.start();
 
   const Puppet worker = stage.next("worker");
@@ -78,6 +80,12 @@ TEST(Supervisor, StartsItsChildrenAsAgreed) {
                           "4",
                           "--step-tokens",
                           "32",
+                          "--latency-budget-ms",
+                          "50",
+                          "--first-token-ms",
+                          "900",
+                          "--prefix-cache",
+                          "off",
                           "--waiting",
                           "9",
                           "--context-tokens",

@@ -64,6 +64,12 @@ std::vector<std::string> worker_arguments(const Worker::Settings& settings) {
                                      std::to_string(model.sequences_max),
                                      "--step-tokens",
                                      std::to_string(model.step_tokens_max),
+                                     "--latency-budget-ms",
+                                     std::to_string(model.latency_budget.count()),
+                                     "--first-token-ms",
+                                     std::to_string(model.first_token_max.count()),
+                                     "--prefix-cache",
+                                     model.prefix_cache ? "on" : "off",
                                      "--waiting",
                                      std::to_string(model.waiting_max)};
   const auto add = [&arguments](std::string name, std::string value) {

@@ -22,7 +22,10 @@ Context::Context(const Options& options_in, boost::asio::io_context& loop, Model
             std::move(loader),
             engine::EngineLimits{.sequences_max = options.sequences_max,
                                  .waiting_max = options.waiting_max,
-                                 .step_tokens_max = options.step_tokens_max},
+                                 .step_tokens_max = options.step_tokens_max,
+                                 .prefix_cache = options.prefix_cache,
+                                 .latency_budget = options.latency_budget,
+                                 .first_token_max = options.first_token_max},
             metrics),
       changed(loop.get_executor()) {}
 

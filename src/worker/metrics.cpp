@@ -67,7 +67,15 @@ Metrics::Metrics(const std::string& model)
       generation_tokens_(
           registry_.counter("vllm:generation_tokens_total", "Tokens drawn.", labels_)),
       preemptions_(registry_.counter(
-          "vllm:num_preemptions_total", "Sequences put back for want of blocks.", labels_)) {}
+          "vllm:num_preemptions_total", "Sequences put back for want of blocks.", labels_)),
+      prefix_queries_(registry_.counter("vllm:prefix_cache_queries_total",
+                                        "Prompt tokens looked up in the prefix cache.",
+                                        labels_)),
+      prefix_hits_(registry_.counter(
+          "vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", labels_)),
+      blocks_cached_(registry_.gauge("mlx_prefix_cache_blocks",
+                                     "Key/value blocks that the prefix cache can find.",
+                                     {{"model", model}})) {}
 
 void Metrics::count_finished(std::string_view reason) {
   telemetry::Labels labels = labels_;
@@ -92,6 +100,9 @@ void Metrics::set_engine(const engine::EngineStats& stats) {
   advance(prompt_tokens_, last_.prompt_tokens, stats.prompt_tokens);
   advance(generation_tokens_, last_.completion_tokens, stats.completion_tokens);
   advance(preemptions_, last_.preemptions, stats.preemptions);
+  advance(prefix_queries_, last_.prefix_queries, stats.prefix_queries);
+  advance(prefix_hits_, last_.prefix_hits, stats.prefix_hits);
+  blocks_cached_.set(stats.blocks_cached);
 }
 
 }  // namespace mlxs::worker

@@ -46,6 +46,9 @@ class Metrics {
   telemetry::Counter& prompt_tokens_;
   telemetry::Counter& generation_tokens_;
   telemetry::Counter& preemptions_;
+  telemetry::Counter& prefix_queries_;
+  telemetry::Counter& prefix_hits_;
+  telemetry::Gauge& blocks_cached_;
 };
 
 }  // namespace mlxs::worker

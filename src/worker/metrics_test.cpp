@@ -2,6 +2,7 @@
 
 #include "worker/worker_fixture.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -60,6 +61,24 @@ TEST_F(WorkerMetrics, CountWhatWasGenerated) {
   EXPECT_EQ(value("mlx_step_seconds_count"), value("mlx_batch_size_count"));
   EXPECT_GE(value("vllm:iteration_tokens_total_sum"), 8);
   EXPECT_GT(value("mlx_model_load_seconds"), 0);
+}
+
+TEST(WorkerMetricsOfPrefixes, CountWhatWasLookedUpAndFound) {
+  for (const bool prefix_cache : {true, false}) {
+    RunningWorker worker{{.endless = true}, {.prefix_cache = prefix_cache}};
+    worker.wait_ready();
+    const char* body = R"({"model":"fake","prompt":"a prompt of some length","max_tokens":5})";
+    ASSERT_EQ(post(worker, kCompletions, body).status, 200);
+    const auto second = json_of(post(worker, kCompletions, body));
+
+    // 24 tokens in blocks of four, the last of which is computed again.
+    const auto& details = second.at("usage").at("prompt_tokens_details");
+    EXPECT_EQ(details.at("cached_tokens").as_int64(), prefix_cache ? 20 : 0);
+    const std::string exposition = get(worker, "/metrics").body;
+    EXPECT_EQ(value_of(exposition, "vllm:prefix_cache_queries_total"), prefix_cache ? 48 : 0);
+    EXPECT_EQ(value_of(exposition, "vllm:prefix_cache_hits_total"), prefix_cache ? 20 : 0);
+    EXPECT_EQ(value_of(exposition, "mlx_prefix_cache_blocks") > 0, prefix_cache);
+  }
 }
 
 TEST(WorkerMetricsOfSlowSteps, MeasureTheTimeBetweenTokens) {
@@ -139,10 +158,11 @@ TEST(WorkerMetricsWithFewBlocks, CountPreemptions) {
   {
     std::vector<std::jthread> clients;
     for (int k = 0; k < 4; ++k)
-      clients.emplace_back([&] {
-        EXPECT_EQ(post(worker, kCompletions, R"({"model":"fake","prompt":"abcd","max_tokens":50})")
-                      .status,
-                  200);
+      clients.emplace_back([&, k] {
+        // Each its own, since like ones would share their blocks.
+        const std::string body =
+            fmt::format(R"({{"model":"fake","prompt":"{}abc","max_tokens":50}})", k);
+        EXPECT_EQ(post(worker, kCompletions, body).status, 200);
       });
   }
 

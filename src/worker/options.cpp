@@ -23,6 +23,23 @@ void add_options(CLI::App& command_line, Options& options) {
       ->check(CLI::Range(1, 4096));
   command_line.add_option("--step-tokens", options.step_tokens_max, "Tokens in a step")
       ->check(CLI::Range(2, 1'000'000));
+  const auto add_milliseconds = [&](const char* name, Milliseconds& to, const char* help) {
+    command_line
+        .add_option_function<std::int64_t>(
+            name, [&to](std::int64_t given) { to = Milliseconds{given}; }, help)
+        ->check(CLI::Range(0, 86'400'000));
+  };
+  add_milliseconds(
+      "--latency-budget-ms", options.latency_budget, "A step that decodes, at most; 0: any");
+  add_milliseconds("--first-token-ms",
+                   options.first_token_max,
+                   "429 where prompts queue for longer than this; 0: never");
+  command_line
+      .add_option_function<std::string>(
+          "--prefix-cache",
+          [&options](const std::string& given) { options.prefix_cache = given == "on"; },
+          "Reuse what was computed for prompts that begin alike: on or off")
+      ->check(CLI::IsMember({"on", "off"}));
   command_line.add_option("--waiting", options.waiting_max, "Requests that may wait; 429 beyond")
       ->check(CLI::Range(0, 1'000'000));
   command_line
@@ -36,12 +53,8 @@ void add_options(CLI::App& command_line, Options& options) {
   command_line.add_option("--lifeline-fd", options.lifeline_fd, "Pipe; its end of file: exit");
   command_line.add_option("--log-level", options.log_level, "trace, debug, info, warn or error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}));
-  command_line
-      .add_option_function<std::int64_t>(
-          "--drain-ms",
-          [&options](std::int64_t given) { options.drain = Milliseconds{given}; },
-          "From the signal to stop until running requests are cut")
-      ->check(CLI::Range(0, 86'400'000));
+  add_milliseconds(
+      "--drain-ms", options.drain, "From the signal to stop until running requests are cut");
 }
 
 Result<void> complete(Options& options) {

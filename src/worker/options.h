@@ -15,12 +15,15 @@ namespace mlxs::worker {
 
 /// What the command line of a worker says.
 struct Options {
-  std::string id = {};           ///< Name of the model; by default that of the source.
-  std::string source = {};       ///< A .gguf file, a folder with safetensors, or a hub's name.
-  std::string compute = "auto";  ///< auto | float32
-  int sequences_max = 64;        ///< --max-sequences
-  int step_tokens_max = 512;     ///< --step-tokens
-  int waiting_max = 256;         ///< --waiting
+  std::string id = {};               ///< Name of the model; by default that of the source.
+  std::string source = {};           ///< A .gguf file, a folder with safetensors, or a hub's name.
+  std::string compute = "auto";      ///< auto | float32
+  int sequences_max = 64;            ///< --max-sequences
+  int step_tokens_max = 512;         ///< --step-tokens
+  Milliseconds latency_budget{120};  ///< --latency-budget-ms; 0: none
+  Milliseconds first_token_max{0};   ///< --first-token-ms; 0: none
+  bool prefix_cache = true;          ///< --prefix-cache
+  int waiting_max = 256;             ///< --waiting
   std::optional<int> context_tokens_max = {};  ///< --context-tokens
   std::optional<std::uint64_t> kv_bytes = {};  ///< --kv-bytes
   int threads = 0;                             ///< For arithmetic; 0 leaves it to the libraries.

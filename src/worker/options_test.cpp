@@ -25,6 +25,7 @@ TEST(Options, AreWhatTheSupervisorPasses) {
   Options options;
 
   ASSERT_EQ(parse("--id m --source s --compute float32 --max-sequences 8 --step-tokens 128 "
+                  "--latency-budget-ms 50 --first-token-ms 900 --prefix-cache off "
                   "--waiting 9 --context-tokens 512 --kv-bytes 1048576 --threads 2 --listen-fd 4 "
                   "--lifeline-fd 3 --log-level debug --drain-ms 5",
                   options),
@@ -35,6 +36,9 @@ TEST(Options, AreWhatTheSupervisorPasses) {
   EXPECT_EQ(options.compute, "float32");
   EXPECT_EQ(options.sequences_max, 8);
   EXPECT_EQ(options.step_tokens_max, 128);
+  EXPECT_EQ(options.latency_budget, Milliseconds{50});
+  EXPECT_EQ(options.first_token_max, Milliseconds{900});
+  EXPECT_FALSE(options.prefix_cache);
   EXPECT_EQ(options.waiting_max, 9);
   EXPECT_EQ(options.context_tokens_max, 512);
   EXPECT_EQ(options.kv_bytes, 1'048'576U);

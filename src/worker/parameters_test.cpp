@@ -42,7 +42,7 @@ json::object request_of(Surface surface, std::string_view more) {
 
 /// The answer without what differs from one answer to the next.
 std::string without_identity(std::string body) {
-  static const std::regex identity{R"("id":"[^"]*"|"created":[0-9]+)"};
+  static const std::regex identity{R"r("id":"[^"]*"|"(created|cached_tokens)":[0-9]+)r"};
   return std::regex_replace(body, identity, "");
 }
 

@@ -36,6 +36,9 @@ void add_engine(json::object& state, engine::Engine& engine) {
   state["queued_prefill_tokens"] = stats.queued_prefill_tokens;
   state["blocks_total"] = stats.blocks_total;
   state["blocks_free"] = stats.blocks_free;
+  state["blocks_cached"] = stats.blocks_cached;
+  state["prefix_queries"] = stats.prefix_queries;
+  state["prefix_hits"] = stats.prefix_hits;
   state["step_ms_p50"] = milliseconds(stats.step_seconds_p50);
   state["step_ms_p95"] = milliseconds(stats.step_seconds_p95);
   state["stalled_ms"] = stats.stalled.count();

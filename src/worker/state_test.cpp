@@ -40,7 +40,10 @@ TEST(State, TellsAtOnceWhatAWorkerIs) {
                            "step_ms_p50",
                            "step_ms_p95",
                            "weights_bytes",
-                           "kv_bytes"})
+                           "kv_bytes",
+                           "blocks_cached",
+                           "prefix_queries",
+                           "prefix_hits"})
     EXPECT_TRUE(state.at(name).is_number()) << name;
 }
 

@@ -1,9 +1,10 @@
 // The real scheduler and block pool over a made-up key/value memory, for millions of random steps.
 //
-// The memory notes which token of which sequence at which position was written to which slot, and
-// the made-up model computes the next token from nothing but what a row's block table leads to. So
-// cross-talk, use of a freed block, a missed position, a double write or a lost token shows at the
-// step where it happens. MLXS_SIM_SEED chooses another run.
+// Each slot of the memory holds a position and a hash of the tokens up to it, made from the slot
+// before it as a step wrote it; the made-up model computes the next token from nothing but what a
+// row's block table leads to. So cross-talk, use of a freed block, a shared block that is written,
+// a wrong prefix, a missed position or a lost token shows at the step where it happens.
+// MLXS_SIM_SEED chooses another run, MLXS_SIM_WORLDS its length.
 
 #include "engine/kv/block_pool.h"
 #include "engine/schedule/scheduler.h"
@@ -12,6 +13,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <iterator>
@@ -44,24 +47,27 @@ std::uint64_t extend(std::uint64_t hash, TokenId token) {
   return mix(hash ^ static_cast<std::uint64_t>(token));
 }
 
-TokenId next_token(std::uint64_t hash_of_history) {
-  return static_cast<TokenId>(hash_of_history % 1000);
+// Few tokens, so that answers to one prompt often go on alike.
+TokenId next_token(std::uint64_t hash_of_history, int choice) {
+  return static_cast<TokenId>(mix(hash_of_history + static_cast<std::uint64_t>(choice)) % 40);
 }
-bool ends_answer(TokenId token) { return token % 16 == 0; }
+bool ends_answer(TokenId token) { return token < 2; }
 
 struct Slot {
-  SequenceId writer{};
   int position = -1;
-  TokenId token = -1;
+  std::uint64_t hash = 0;  // of all tokens up to and with this position
 };
 
 /// A sequence as the outside sees it.
 struct Client {
   std::vector<TokenId> tokens;        // prompt and answer
   std::vector<std::uint64_t> hashes;  // hashes[n]: of the first n tokens
+  std::size_t prompt_tokens = 0;
   std::size_t tokens_max = 0;
-  int computed = 0;
-  int passed_over = 0;  // steps in a row in which it could decode and didn't
+  int choice = 0;
+  int computed = 0;          // as far as steps have shown
+  int passed_over = 0;       // steps in a row in which it could decode and didn't
+  int prompt_rows_next = 0;  // 0: wants none
   Deadline deadline;
 
   void append(TokenId token) {
@@ -80,6 +86,11 @@ struct Tally {
   std::uint64_t preemptions = 0;
   std::uint64_t mixed_steps = 0;      // decode rows and prefill chunks together
   std::uint64_t shared_prefills = 0;  // several prompts in one step
+  std::uint64_t shared_blocks = 0;    // a block in the tables of two rows
+  std::uint64_t prefix_hits = 0;      // tokens
+  std::uint64_t evictions = 0;
+  std::uint64_t forks = 0;
+  std::uint64_t cut_chunks = 0;  // by the ceiling of a step's time
 };
 
 /// One scheduler with random limits and random traffic.
@@ -92,10 +103,20 @@ class World {
     limits_.context_tokens_max = between(4, 60);
     limits_.block_tokens = between(1, 8);
     limits_.blocks_total = between(1, 30);
+    limits_.prefix_cache = chance(75);
+    limits_.class_steps = between(0, 20);
+    if (chance(50)) {
+      limits_.stall_max_s = between(1, 60) * 1e-3;
+      cost_ = {.step_seconds = between(0, 10) * 1e-3,
+               .token_seconds = between(1, 20) * 1e-4,
+               .read_seconds = between(0, 10) * 1e-5};
+    }
     pool_.emplace(limits_.blocks_total);
     scheduler_.emplace(limits_, *pool_);
     slots_.resize(static_cast<std::size_t>(limits_.blocks_total * limits_.block_tokens));
     arrival_percent_ = between(5, 90);
+    for (std::vector<TokenId>& family : families_)
+      for (int k = between(1, 50); k > 0; --k) family.push_back(between(0, 39));
   }
 
   void step_with_traffic() {
@@ -113,10 +134,15 @@ class World {
       require(k < patience, "a sequence never ends");
       step();
     }
+    const PrefixTree& tree = scheduler_->prefixes();
     require(scheduler_->idle(), "the scheduler keeps a sequence nobody has");
-    require(pool_->free() == pool_->total(), "blocks leak");
-    require(scheduler_->plan().empty(), "a plan without sequences");
-    tally_.preemptions += scheduler_->preemptions();
+    require(pool_->free() + tree.evictable() == pool_->total(), "blocks leak");
+    require(tree.size() == tree.evictable(), "a prefix keeps a taker nobody has");
+    require(limits_.prefix_cache || tree.size() == 0, "keeps prefixes without being asked to");
+    require(scheduler_->plan(cost_).empty(), "a plan without sequences");
+    tally_.preemptions += scheduler_->counts().preemptions;
+    tally_.prefix_hits += scheduler_->counts().prefix_hits;
+    tally_.evictions += tree.evictions();
   }
 
  private:
@@ -125,23 +151,45 @@ class World {
   }
   bool chance(int percent) { return between(0, 99) < percent; }
 
+  /// Prompts that often begin alike: a family's beginning, or an earlier answer, and some more.
+  std::vector<TokenId> make_prompt() {
+    std::vector<TokenId> prompt;
+    if (chance(80)) {
+      const auto& family = chance(20) && !last_answer_.empty()
+                               ? last_answer_
+                               : families_[static_cast<std::size_t>(between(0, 2))];
+      const int length = chance(50) ? static_cast<int>(family.size())
+                                    : between(0, static_cast<int>(family.size()));
+      prompt.assign(family.begin(), family.begin() + length);
+    }
+    for (int k = prompt.empty() || chance(70) ? between(1, 12) : 0; k > 0; --k)
+      prompt.push_back(between(0, 39));
+    return prompt;
+  }
+
   void submit() {
-    const SequenceId id{++last_id_};
     Client client;
     client.hashes = {0};
-    const int prompt = chance(20) ? between(1, 64) : between(1, 12);
-    for (int k = 0; k < prompt; ++k) client.append(between(0, 999));
+    for (const TokenId token : make_prompt()) client.append(token);
+    client.prompt_tokens = client.tokens.size();
+    const int prompt = static_cast<int>(client.prompt_tokens);
     const int wanted = between(1, 40);
     client.deadline = chance(20) ? Deadline::at(now_ + Milliseconds{between(0, 300)}) : Deadline{};
+    client.prompt_rows_next = chance(10) ? 1 : 0;
+    std::vector<SequenceId> choices;
+    for (int k = chance(25) ? between(1, 5) : 1; k > 0; --k)
+      choices.push_back(SequenceId{++last_id_});
 
-    const auto accepted = scheduler_->submit({.choices = {id},
+    const auto accepted = scheduler_->submit({.choices = choices,
                                               .prompt = client.tokens,
                                               .completion_tokens_max = wanted,
-                                              .deadline = client.deadline});
+                                              .deadline = client.deadline,
+                                              .priority = static_cast<Priority>(between(0, 2)),
+                                              .prompt_logits = client.prompt_rows_next > 0});
     if (!accepted) {
       ++tally_.refused;
-      const bool full =
-          static_cast<int>(clients_.size()) == limits_.sequences_max + limits_.waiting_max;
+      const bool full = clients_.size() + choices.size() >
+                        static_cast<std::size_t>(limits_.sequences_max + limits_.waiting_max);
       const bool long_prompt = prompt >= limits_.context_tokens_max;
       const bool big_prompt = prompt > limits_.blocks_total * limits_.block_tokens;
       require(full || long_prompt || big_prompt, "refused without need");
@@ -150,7 +198,11 @@ class World {
     client.tokens_max =
         client.tokens.size() +
         static_cast<std::size_t>(limits_.completion_tokens(client.tokens.size(), wanted).value());
-    clients_.emplace(id, std::move(client));
+    for (const SequenceId id : choices) {
+      clients_.emplace(id, client);
+      ++client.choice;
+    }
+    tally_.forks += choices.size() - 1;
     require(static_cast<int>(clients_.size()) <= limits_.sequences_max + limits_.waiting_max,
             "more sequences than may be");
   }
@@ -168,8 +220,12 @@ class World {
   }
 
   void expire() {
-    for (const SequenceId id : scheduler_->expire(now_)) {
-      require(clients_.at(id).deadline.passed(now_), "expired too early");
+    const double least = chance(50) ? 1e-3 : 0;
+    for (const SequenceId id : scheduler_->expire(now_, least)) {
+      const Client& client = clients_.at(id);
+      const auto prefill = std::chrono::duration_cast<Clock::duration>(
+          std::chrono::duration<double>{least * static_cast<double>(client.tokens.size())});
+      require(client.deadline.passed(now_ + prefill), "expired too early");
       clients_.erase(id);
       ++tally_.expired;
     }
@@ -177,122 +233,173 @@ class World {
   }
 
   void step() {
-    const std::uint64_t preemptions = scheduler_->preemptions();
-    const StepPlan& plan = scheduler_->plan();
+    const std::uint64_t preemptions = scheduler_->counts().preemptions;
+    const StepPlan& plan = scheduler_->plan(cost_);
     require(plan.empty() == clients_.empty(), "idle while there is work, or the reverse");
     if (plan.empty()) return;
     ++tally_.steps;
-    forget_preempted();
-    check_plan(plan, scheduler_->preemptions() > preemptions);
+    check_plan(plan, scheduler_->counts().preemptions > preemptions);
     if (chance(1)) {
-      for (const SequenceId id : plan.rows) clients_.erase(id);
-      scheduler_->abort();
+      const std::vector<SequenceId> gone = scheduler_->abort();
+      for (const SequenceId id : plan.rows)
+        require(std::ranges::find(gone, id) != gone.end(), "a failed row stays");
+      for (const SequenceId id : gone) require(clients_.erase(id) == 1, "failed twice");
       ++tally_.aborted;
     } else {
       write(plan);
       commit(plan);
     }
+    scheduler_->verify();
     require(scheduler_->running() + scheduler_->waiting() == static_cast<int>(clients_.size()),
             "sequences lost or kept");
   }
 
-  // What waits after a plan holds nothing: it is new or was preempted.
-  void forget_preempted() {
-    auto waiting = std::next(clients_.begin(), scheduler_->running());
-    for (; waiting != clients_.end(); ++waiting) waiting->second.computed = 0;
-  }
-
   void check_plan(const StepPlan& plan, bool preempted) {
-    const Step& step = plan.step;
-    const int tokens = static_cast<int>(step.tokens.size());
+    const int tokens = static_cast<int>(plan.step.tokens.size());
     require(tokens <= limits_.step_tokens_max, "over the token budget");
-    require(plan.rows.size() == step.segments.size(), "rows and segments disagree");
+    require(plan.rows.size() == plan.step.segments.size(), "rows and segments disagree");
     require(static_cast<int>(plan.rows.size()) <= scheduler_->running() &&
                 scheduler_->running() <= limits_.sequences_max,
             "more rows than may run");
     check_segments(plan);
-    check_order(plan);
+    check_blocks(plan);
+    check_ceiling(plan);
+    check_turns(plan, preempted);
+    if (preempted || tokens == limits_.step_tokens_max) return;
+    // What is left over is of no use: nothing that may run in this step has more to do.
+    bool cut = false;
+    for (std::size_t i = 0; i < plan.rows.size(); ++i)
+      cut |=
+          plan.step.segments[i].kv_len < static_cast<int>(clients_.at(plan.rows[i]).tokens.size());
+    const bool bounded = limits_.stall_max_s > 0 && plan.step.segments.size() > 0;
+    require(!cut || bounded, "budget left unused");
+    if (!limits_.prefix_cache && !bounded)
+      require(static_cast<int>(plan.rows.size()) == scheduler_->running(), "a row left out");
+  }
 
-    int work = 0;  // that could have been done by what runs
-    auto client = clients_.begin();
-    bool oldest_prompt = true;
-    for (int k = 0; k < scheduler_->running(); ++k, ++client) {
-      const int remaining =
-          static_cast<int>(client->second.tokens.size()) - client->second.computed;
-      work += remaining;
-      const bool planned = std::ranges::find(plan.rows, client->first) != plan.rows.end();
-      if (remaining > 1 && std::exchange(oldest_prompt, false))
-        require(planned, "the oldest prompt gets nothing");
-      client->second.passed_over = planned || remaining > 1 ? 0 : client->second.passed_over + 1;
-      require(client->second.passed_over <= limits_.sequences_max, "a decode row starves");
-    }
-    // A preemption leaves a gap: it comes after the budget was split.
-    require(preempted || tokens == std::min(work, limits_.step_tokens_max), "budget left unused");
-    if (scheduler_->waiting() > 0 && scheduler_->running() < limits_.sequences_max && !preempted) {
-      const int needed = limits_.blocks_for(static_cast<int>(client->second.tokens.size()));
-      require(pool_->free() < needed + scheduler_->running(),
-              "not admitted in spite of free blocks");
-    }
+  int remaining(const StepPlan& plan, std::size_t i) const {
+    const Segment& segment = plan.step.segments[i];
+    return static_cast<int>(clients_.at(plan.rows[i]).tokens.size()) -
+           (segment.kv_len - segment.q_len);
   }
 
   void check_segments(const StepPlan& plan) {
     const Step& step = plan.step;
-    std::unordered_set<int> blocks;
     int at = 0;
-    std::size_t wanted = 0;
+    std::size_t draw = 0;
+    std::size_t logits = 0;
+    std::size_t prompt_row = 0;
     int prefill_tokens = 0;
     int prompts = 0;
-    bool seen_prompt = false;
+    std::unordered_set<std::uint64_t> seen;
     for (std::size_t i = 0; i < step.segments.size(); ++i) {
       const Segment& segment = step.segments[i];
       const Client& client = clients_.at(plan.rows[i]);
+      const int from = segment.kv_len - segment.q_len;
+      require(seen.insert(static_cast<std::uint64_t>(plan.rows[i])).second, "a row twice");
       require(segment.q_start == at && segment.q_len >= 1, "segments are not contiguous");
       at += segment.q_len;
       require(static_cast<int>(segment.blocks.size()) == limits_.blocks_for(segment.kv_len),
               "the block table has the wrong size");
-      require(segment.kv_len - segment.q_len == client.computed,
-              "a position is skipped or written twice");
-      for (const BlockId block : segment.blocks) {
-        require(blocks.insert(static_cast<int>(block)).second, "two rows share a block");
-        require(pool_->holders(block) == 1, "a freed or shared block");
-      }
-      const int remaining = static_cast<int>(client.tokens.size()) - client.computed;
-      if (remaining > 1) {
-        seen_prompt = true;
-        ++prompts;
+      require(from >= 0 && segment.kv_len <= static_cast<int>(client.tokens.size()),
+              "positions that are not there");
+      if (remaining(plan, i) > 1) {
+        if (++prompts == 1) first_prompt_ = i;
         prefill_tokens += segment.q_len;
       } else {
-        require(!seen_prompt, "a decode row after a prompt");
+        require(prompts == 0, "a decode row after a prompt");
       }
       for (int k = 0; k < segment.q_len; ++k)
         require(step.tokens[static_cast<std::size_t>(segment.q_start + k)] ==
-                    client.tokens[static_cast<std::size_t>(client.computed + k)],
+                    client.tokens[static_cast<std::size_t>(from + k)],
                 "wrong tokens");
-      if (segment.kv_len == static_cast<int>(client.tokens.size())) {
-        require(wanted < plan.draws.size() && step.logits_at[wanted] == at - 1 &&
-                    plan.draws[wanted].sequence == plan.rows[i] &&
-                    plan.draws[wanted].position == segment.kv_len,
-                "logits of a final chunk are missing");
-        ++wanted;
+      while (prompt_row < plan.prompt_rows.size() &&
+             plan.prompt_rows[prompt_row].logits_row < static_cast<int>(step.logits_at.size()) &&
+             step.logits_at[static_cast<std::size_t>(plan.prompt_rows[prompt_row].logits_row)] <
+                 at) {
+        const PromptRow& row = plan.prompt_rows[prompt_row++];
+        require(row.position == from + 1 +
+                                    step.logits_at[static_cast<std::size_t>(row.logits_row)] -
+                                    segment.q_start,
+                "logits of another position");
+        logits = static_cast<std::size_t>(row.logits_row) + 1;
       }
+      if (segment.kv_len < static_cast<int>(client.tokens.size())) continue;
+      require(draw < plan.draws.size() && plan.draws[draw].sequence == plan.rows[i],
+              "nothing is drawn after a final chunk");
+      for (; draw < plan.draws.size() && plan.draws[draw].logits_row == static_cast<int>(logits);
+           ++draw) {
+        require(plan.draws[draw].position == segment.kv_len && step.logits_at[logits] == at - 1,
+                "draws from the wrong logits");
+        check_cached(plan.draws[draw]);
+      }
+      ++logits;
     }
     require(at == static_cast<int>(step.tokens.size()), "segments don't cover the tokens");
-    require(wanted == plan.draws.size() && wanted == step.logits_at.size(), "too many logits");
+    require(draw == plan.draws.size() && logits == step.logits_at.size() &&
+                prompt_row == plan.prompt_rows.size(),
+            "too many logits");
     require(prefill_tokens == plan.prefill_tokens, "prefill tokens are miscounted");
     tally_.mixed_steps += prompts > 0 && prompts < static_cast<int>(plan.rows.size());
     tally_.shared_prefills += prompts > 1;
+    if (prompts > 0)
+      require(remaining(plan, first_prompt_) == step.segments[first_prompt_].q_len ||
+                  2 * step.segments[first_prompt_].q_len >= prefill_tokens,
+              "the first prompt gets less than half");
   }
 
-  // First come, first served: what runs are the oldest, so nothing waits for what came later.
-  void check_order(const StepPlan& plan) {
-    const auto first_waiting = std::next(clients_.begin(), scheduler_->running());
-    const std::uint64_t bound = first_waiting == clients_.end()
-                                    ? last_id_ + 1
-                                    : static_cast<std::uint64_t>(first_waiting->first);
-    std::unordered_set<std::uint64_t> seen;
-    for (const SequenceId id : plan.rows) {
-      require(static_cast<std::uint64_t>(id) < bound, "overtaken while waiting");
-      require(seen.insert(static_cast<std::uint64_t>(id)).second, "a row twice in a step");
+  void check_cached(const Draw& draw) {
+    const Client& client = clients_.at(draw.sequence);
+    const bool may = limits_.prefix_cache && client.prompt_rows_next == 0;
+    require(draw.cached_tokens >= 0 &&
+                draw.cached_tokens < static_cast<int>(client.prompt_tokens) &&
+                (may || draw.cached_tokens == 0),
+            "more cached tokens than can be");
+  }
+
+  void check_blocks(const StepPlan& plan) {
+    std::map<BlockId, int> tables;
+    for (const Segment& segment : plan.step.segments)
+      for (const BlockId block : segment.blocks) ++tables[block];
+    for (const auto& [block, rows] : tables) {
+      require(pool_->holders(block) >= rows, "fewer holders than takers");
+      tally_.shared_blocks += rows > 1;
+    }
+    for (const Segment& segment : plan.step.segments)
+      for (auto k =
+               static_cast<std::size_t>((segment.kv_len - segment.q_len) / limits_.block_tokens);
+           k < segment.blocks.size();
+           ++k)
+        require(pool_->holders(segment.blocks[k]) == 1 && tables.at(segment.blocks[k]) == 1,
+                "writes a block that others read");
+  }
+
+  // R-ENG-5: a step with decode rows takes no longer than it may.
+  void check_ceiling(const StepPlan& plan) {
+    double decode = 0;
+    double chunks = 0;
+    for (std::size_t i = 0; i < plan.rows.size(); ++i) {
+      const Segment& segment = plan.step.segments[i];
+      (remaining(plan, i) == 1 ? decode : chunks) +=
+          cost_.chunk(segment.kv_len - segment.q_len, segment.q_len);
+    }
+    if (limits_.stall_max_s == 0 || decode == 0) return;
+    decode += cost_.step_seconds;
+    require(plan.prefill_tokens <= 1 ||
+                decode + chunks <= std::max(limits_.stall_max_s, decode * 4 / 3) + 1e-9,
+            "a step over its ceiling");
+    tally_.cut_chunks +=
+        static_cast<int>(plan.step.tokens.size()) < limits_.step_tokens_max && chunks > 0;
+  }
+
+  void check_turns(const StepPlan& plan, bool preempted) {
+    for (auto& [id, client] : clients_) {
+      const bool planned = std::ranges::find(plan.rows, id) != plan.rows.end();
+      if (!planned && preempted) client.computed = 0;  // it may be the one
+      const bool decodes =
+          client.computed > 0 && client.computed + 1 == static_cast<int>(client.tokens.size());
+      client.passed_over = planned || !decodes || preempted ? 0 : client.passed_over + 1;
+      require(client.passed_over <= limits_.sequences_max, "a decode row starves");
     }
   }
 
@@ -307,50 +414,65 @@ class World {
       const Segment& segment = plan.step.segments[i];
       for (int k = 0; k < segment.q_len; ++k) {
         const int position = segment.kv_len - segment.q_len + k;
-        slot(segment, position) = {plan.rows[i],
-                                   position,
-                                   plan.step.tokens[static_cast<std::size_t>(segment.q_start + k)]};
+        const std::uint64_t before = position == 0 ? 0 : slot(segment, position - 1).hash;
+        slot(segment, position) = {
+            position,
+            extend(before, plan.step.tokens[static_cast<std::size_t>(segment.q_start + k)])};
       }
       clients_.at(plan.rows[i]).computed = segment.kv_len;
     }
   }
 
   void commit(const StepPlan& plan) {
+    for (const PromptRow& row : plan.prompt_rows) {
+      Client& client = clients_.at(row.sequence);
+      require(row.position == client.prompt_rows_next++ && row.position > 0 &&
+                  row.position < static_cast<int>(client.prompt_tokens),
+              "logits of a prompt's position are missing or come twice");
+    }
     std::vector<Drawn> drawn;
     std::vector<SequenceId> ended;
-    std::size_t draw = 0;
     for (std::size_t i = 0; i < plan.rows.size(); ++i) {
       const Segment& segment = plan.step.segments[i];
-      Client& client = clients_.at(plan.rows[i]);
-      std::uint64_t hash = 0;
+      const Client& client = clients_.at(plan.rows[i]);
       for (int position = 0; position < segment.kv_len; ++position) {
         const Slot& stored = slot(segment, position);
-        require(stored.writer == plan.rows[i] && stored.position == position,
-                "reads keys and values that are not its own");
-        hash = extend(hash, stored.token);
+        require(stored.position == position &&
+                    stored.hash == client.hashes[static_cast<std::size_t>(position) + 1],
+                "reads keys and values of another history");
       }
-      require(hash == client.hashes[static_cast<std::size_t>(segment.kv_len)],
-              "not the history it would have alone");
-      if (draw == plan.draws.size() || plan.draws[draw].sequence != plan.rows[i]) continue;
-      ++draw;
-      const TokenId token = next_token(hash);
+    }
+    for (const Draw& draw : plan.draws) {
+      Client& client = clients_.at(draw.sequence);
+      require(draw.position == static_cast<int>(client.tokens.size()), "draws the wrong token");
+      require(client.prompt_rows_next == 0 ||
+                  client.prompt_rows_next == static_cast<int>(client.prompt_tokens),
+              "draws before the prompt's logits are all there");
+      const TokenId token = next_token(client.hashes.back(), client.choice);
       client.append(token);
       const bool end = ends_answer(token) || client.tokens.size() == client.tokens_max;
-      if (end) ended.push_back(plan.rows[i]);
+      if (end) ended.push_back(draw.sequence);
       drawn.push_back({.token = token, .ended = end});
     }
     scheduler_->commit(drawn);
-    for (const SequenceId id : ended) clients_.erase(id);
+    for (const SequenceId id : ended) {
+      last_answer_ = clients_.at(id).tokens;
+      clients_.erase(id);
+    }
     tally_.finished += ended.size();
   }
 
   std::mt19937_64& random_;
   Tally& tally_;
   SchedulerLimits limits_;
+  StepCost cost_;
   std::optional<BlockPool> pool_;
   std::optional<Scheduler> scheduler_;
   std::vector<Slot> slots_;
-  std::map<SequenceId, Client> clients_;  // by id, so by age
+  std::map<SequenceId, Client> clients_;
+  std::array<std::vector<TokenId>, 3> families_;
+  std::vector<TokenId> last_answer_;
+  std::size_t first_prompt_ = 0;
   std::uint64_t last_id_ = 0;
   TimePoint now_{};
   int arrival_percent_ = 0;
@@ -373,18 +495,22 @@ Tally simulate(std::uint64_t seed, int worlds, int steps_each) {
   return tally;
 }
 
-// R-ENG-2 and R-ENG-3 for the part of the engine that has no tensors.
+// R-ENG-2, R-ENG-3 and R-ENG-5 for the part of the engine that has no tensors.
 TEST(SchedulerSim, KeepsItsPromisesOverMillionsOfRandomSteps) {
   const char* chosen = std::getenv("MLXS_SIM_SEED");
   const std::uint64_t seed = chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : 1;
   fmt::print("seed {}\n", seed);
 
-  const std::uint64_t worlds = MLXS_SIM_WORLDS;  // fewer under a sanitizer, which is slow
+  const char* length = std::getenv("MLXS_SIM_WORLDS");
+  // Fewer under a sanitizer, which is slow.
+  const std::uint64_t worlds =
+      length != nullptr ? std::strtoull(length, nullptr, 10) : MLXS_SIM_WORLDS;
   const Tally tally = simulate(seed, static_cast<int>(worlds), 1000);
 
   fmt::print(
       "{} steps ({} mixed, {} with several prompts), {} finished, {} cancelled, {} expired, "
-      "{} refused, {} steps failed, {} preemptions\n",
+      "{} refused, {} steps failed, {} preemptions, {} blocks shared, {} prefix tokens found, "
+      "{} evictions, {} forks, {} chunks cut\n",
       tally.steps,
       tally.mixed_steps,
       tally.shared_prefills,
@@ -393,7 +519,12 @@ TEST(SchedulerSim, KeepsItsPromisesOverMillionsOfRandomSteps) {
       tally.expired,
       tally.refused,
       tally.aborted,
-      tally.preemptions);
+      tally.preemptions,
+      tally.shared_blocks,
+      tally.prefix_hits,
+      tally.evictions,
+      tally.forks,
+      tally.cut_chunks);
   if (HasFailure()) return;
   // The traffic reached what it is meant to test.
   EXPECT_GT(tally.steps, 500 * worlds);
@@ -405,6 +536,11 @@ TEST(SchedulerSim, KeepsItsPromisesOverMillionsOfRandomSteps) {
   EXPECT_GT(tally.refused, worlds / 2);
   EXPECT_GT(tally.aborted, worlds / 2);
   EXPECT_GT(tally.preemptions, 5 * worlds);
+  EXPECT_GT(tally.shared_blocks, 50 * worlds);
+  EXPECT_GT(tally.prefix_hits, 50 * worlds);
+  EXPECT_GT(tally.evictions, 5 * worlds);
+  EXPECT_GT(tally.forks, 5 * worlds);
+  EXPECT_GT(tally.cut_chunks, 5 * worlds);
 }
 
 // Found that decode rows starved behind younger ones that kept arriving.

@@ -18,7 +18,8 @@ Result<void> SchedulerLimits::validate() const {
                              Bound{"step_tokens_max", step_tokens_max, 2},
                              Bound{"context_tokens_max", context_tokens_max, 2},
                              Bound{"block_tokens", block_tokens, 1},
-                             Bound{"blocks_total", blocks_total, 1}})
+                             Bound{"blocks_total", blocks_total, 1},
+                             Bound{"class_steps", class_steps, 0}})
     if (bound.value < bound.at_least)
       return fail(
           ErrorCode::kConfig,

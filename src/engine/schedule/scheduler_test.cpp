@@ -1,13 +1,10 @@
-#include "engine/schedule/scheduler.h"
-
-#include "engine/kv/block_pool.h"
+#include "engine/schedule/scheduler_fixture.h"
 
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <chrono>
 #include <numeric>
-#include <string>
+#include <vector>
 
 // What holds for all sequences of calls is tested in tests/sim; here are the decisions one by one.
 
@@ -17,56 +14,6 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-
-std::vector<int> lengths(const StepPlan& plan) {
-  std::vector<int> lengths;
-  for (const Segment& segment : plan.step.segments) lengths.push_back(segment.q_len);
-  return lengths;
-}
-
-std::vector<int> rows(const StepPlan& plan) {
-  std::vector<int> rows;
-  for (const SequenceId id : plan.rows) rows.push_back(static_cast<int>(id));
-  return rows;
-}
-
-/// A scheduler with small limits and blocks of four positions.
-class SchedulerTest : public ::testing::Test {
- protected:
-  void make(int blocks_total = 100,
-            int step_tokens_max = 16,
-            int sequences_max = 8,
-            int waiting_max = 8) {
-    pool.emplace(blocks_total);
-    scheduler.emplace(SchedulerLimits{.sequences_max = sequences_max,
-                                      .waiting_max = waiting_max,
-                                      .step_tokens_max = step_tokens_max,
-                                      .context_tokens_max = 200,
-                                      .block_tokens = 4,
-                                      .blocks_total = blocks_total},
-                      *pool);
-  }
-  Result<void> submit(int id,
-                      int prompt_tokens,
-                      int completion_tokens = 100,
-                      Deadline deadline = {}) {
-    return scheduler->submit(
-        {.choices = {SequenceId{static_cast<std::uint64_t>(id)}},
-         .prompt = std::vector<TokenId>(static_cast<std::size_t>(prompt_tokens), id),
-         .completion_tokens_max = completion_tokens,
-         .deadline = deadline});
-  }
-  /// Plans a step and commits it; everyone draws token 7 and goes on.
-  StepPlan step() {
-    StepPlan plan = scheduler->plan();
-    if (!plan.empty())
-      scheduler->commit(std::vector<Drawn>(plan.draws.size(), {.token = 7, .ended = false}));
-    return plan;
-  }
-
-  std::optional<BlockPool> pool;
-  std::optional<Scheduler> scheduler;
-};
 
 TEST_F(SchedulerTest, PlansNothingWithoutSequences) {
   make();
@@ -134,6 +81,9 @@ TEST_F(SchedulerTest, AsksForLogitsAtEveryPositionOfAPromptThatWantsThemAndDraws
   EXPECT_THAT(step().prompt_rows, IsEmpty());
 }
 
+// R-ENG-4: what only the cache keeps goes before anybody is preempted.
+// R-ENG-5
+// R-ENG-5
 // R-ENG-5
 TEST_F(SchedulerTest, PrefillsSeveralPromptsTogetherAndLetsShortOnesPass) {
   make();
@@ -221,7 +171,7 @@ TEST_F(SchedulerTest, AdmitsWhatFillsAllBlocksWhenItIsAlone) {
   EXPECT_EQ(pool->free(), 0);
 }
 
-TEST_F(SchedulerTest, PreemptsTheYoungestWhenBlocksRunOutAndPrefillsWhatItHadGenerated) {
+TEST_F(SchedulerTest, PreemptsTheLastWhenBlocksRunOutAndPrefillsWhatIsNoLongerFound) {
   make(4);
   ASSERT_TRUE(submit(1, 3));
   ASSERT_TRUE(submit(2, 3));
@@ -229,13 +179,15 @@ TEST_F(SchedulerTest, PreemptsTheYoungestWhenBlocksRunOutAndPrefillsWhatItHadGen
 
   EXPECT_THAT(rows(step()),
               ElementsAre(1));  // both are at their ninth position, with 4 blocks in all
-  EXPECT_EQ(scheduler->preemptions(), 1u);
+  EXPECT_EQ(scheduler->counts().preemptions, 1u);
   EXPECT_EQ(scheduler->waiting(), 1);
   EXPECT_EQ(scheduler->queued_prefill_tokens(), 9);
 
   ASSERT_TRUE(scheduler->cancel(SequenceId{1}));
   const StepPlan again = step();
-  EXPECT_THAT(again.step.tokens, ElementsAre(2, 2, 2, 7, 7, 7, 7, 7, 7));
+  // The first took the second's last block, which nobody used any more; the one before is found.
+  EXPECT_THAT(again.step.tokens, ElementsAre(7, 7, 7, 7, 7));
+  EXPECT_EQ(again.step.segments.at(0).kv_len, 9);
   EXPECT_EQ(again.draws.at(0).position, 9);
 }
 
@@ -245,7 +197,7 @@ TEST_F(SchedulerTest, APreemptedSequenceGoesBeforeThoseThatWait) {
   ASSERT_TRUE(submit(2, 3));
   ASSERT_TRUE(submit(3, 16));
   for (int k = 0; k < 7; ++k) (void)step();
-  ASSERT_EQ(scheduler->preemptions(), 1u);
+  ASSERT_EQ(scheduler->counts().preemptions, 1u);
 
   ASSERT_TRUE(scheduler->cancel(SequenceId{1}));
 
@@ -284,7 +236,7 @@ TEST_F(SchedulerTest, CancelFreesBlocksOfRunningAndPlacesOfWaiting) {
   EXPECT_FALSE(scheduler->cancel(SequenceId{1}));
 
   EXPECT_TRUE(scheduler->idle());
-  EXPECT_EQ(pool->free(), pool->total());
+  EXPECT_EQ(available(), pool->total());
 }
 
 TEST_F(SchedulerTest, ExpiresRunningAndWaitingByTheTimeItIsTold) {
@@ -306,9 +258,9 @@ TEST_F(SchedulerTest, AbortRemovesTheSequencesOfTheStepAndNoOthers) {
   for (int id = 1; id <= 3; ++id) ASSERT_TRUE(submit(id, 2));
   EXPECT_THAT(rows(scheduler->plan()), ElementsAre(1, 2));
 
-  scheduler->abort();
+  EXPECT_THAT(scheduler->abort(), ElementsAre(SequenceId{1}, SequenceId{2}));
 
-  EXPECT_EQ(pool->free(), pool->total());
+  EXPECT_EQ(available(), pool->total());
   EXPECT_THAT(rows(step()), ElementsAre(3));
 }
 
@@ -324,55 +276,7 @@ TEST_F(SchedulerTest, CountsTheTokensStillToPrefill) {
 }
 
 // R-ENG-5, in steps: how long a step takes is the token budget's business.
-TEST_F(SchedulerTest, AThirtyTwoThousandTokenPromptStallsNoDecodeRowAndIsDoneInFewSteps) {
-  constexpr int kPrompt = 32'000;
-  pool.emplace(20'000);
-  scheduler.emplace(SchedulerLimits{.sequences_max = 64,
-                                    .waiting_max = 0,
-                                    .step_tokens_max = 512,
-                                    .context_tokens_max = 40'000,
-                                    .block_tokens = 4,
-                                    .blocks_total = 20'000},
-                    *pool);
-  for (int id = 1; id <= 32; ++id) ASSERT_TRUE(submit(id, 10, 1000));
-  (void)step();
-  ASSERT_TRUE(submit(33, kPrompt));
-
-  int steps = 0;
-  for (bool drawn = false; !drawn; ++steps) {
-    const StepPlan plan = step();
-    EXPECT_EQ(plan.rows.size(), 33u);
-    drawn = plan.draws.size() == 33;
-  }
-
-  EXPECT_EQ(steps, (kPrompt + 479) / 480);  // all of the budget that 32 rows leave
-}
-
 // R-ENG-5
-TEST_F(SchedulerTest, AHundredShortPromptsPassALongOneThatGetsOnAllTheSame) {
-  pool.emplace(20'000);
-  scheduler.emplace(SchedulerLimits{.sequences_max = 101,
-                                    .waiting_max = 0,
-                                    .step_tokens_max = 512,
-                                    .context_tokens_max = 40'000,
-                                    .block_tokens = 4,
-                                    .blocks_total = 20'000},
-                    *pool);
-  ASSERT_TRUE(submit(1, 32'000));
-  for (int id = 2; id <= 101; ++id) ASSERT_TRUE(submit(id, 20, 1000));
-
-  std::size_t drawing = 0;
-  int steps = 0;
-  for (; drawing < 100; ++steps) {
-    const StepPlan plan = step();
-    drawing = plan.draws.size();
-    EXPECT_EQ(plan.step.tokens.size(), 512u);
-    EXPECT_THAT(rows(plan), ::testing::Contains(1));  // the long one is in every step
-  }
-
-  EXPECT_LE(steps, 12);  // 2000 tokens by half the budget, less what already decodes
-}
-
 using SchedulerDeathTest = SchedulerTest;
 
 TEST_F(SchedulerDeathTest, DiesWhenASequenceGoesOnPastItsMaximum) {

@@ -36,6 +36,7 @@ GenerationEvent EventLog::finished(SequenceId id) {
     joined.error = event.error;
     joined.prompt_tokens = event.prompt_tokens;
     joined.completion_tokens = event.completion_tokens;
+    joined.cached_tokens = event.cached_tokens;
   }
   return joined;
 }
