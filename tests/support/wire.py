@@ -96,7 +96,9 @@ class Stream:
 
     def _read_chunk(self) -> bytes:
         """The next chunk of the transfer encoding, empty for the last. http.client would take a
-        broken connection for the end."""
+        broken connection for the end. An answer that was complete before it began comes as one."""
+        if not self._answer.chunked:
+            return self._answer.read()
         try:
             size_line = self._answer.fp.readline()
             if not size_line.endswith(b"\r\n"):

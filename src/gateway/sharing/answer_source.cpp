@@ -2,6 +2,7 @@
 
 #include "gateway/flight/flight.h"
 
+#include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 
 #include <algorithm>
@@ -18,10 +19,18 @@ std::string header_or_empty(const http::Request& request, std::string_view name)
   return value ? std::string{*value} : std::string{};
 }
 
+// A list of prompts is one of strings or of lists; one of numbers is a single prompt's ids.
+std::size_t prompts_of(const json::object& body) {
+  const json::value* prompt = body.if_contains("prompt");
+  const json::array* list = prompt == nullptr ? nullptr : prompt->if_array();
+  return list == nullptr || list->empty() || list->front().is_number() ? 1 : list->size();
+}
+
 std::size_t choices_of(const json::object& body) {
   const json::value* n = body.if_contains("n");
-  if (n == nullptr || !n->is_number()) return 1;
-  return static_cast<std::size_t>(std::clamp(n->to_number<double>(), 1.0, 1024.0));
+  if (n == nullptr || !n->is_number()) return prompts_of(body);
+  return prompts_of(body) *
+         static_cast<std::size_t>(std::clamp(n->to_number<double>(), 1.0, 1024.0));
 }
 
 config::SharePolicy policy_of_key(const config::Config& config, const std::string& name) {

@@ -32,11 +32,16 @@ std::optional<int> retry_after_s(LoopContext& context, const AnswerSource& sourc
   return std::max(1, static_cast<int>(std::lround(*seconds * factor)));
 }
 
-asio::awaitable<Result<void>> send_head(http::Exchange& exchange, const RequestScope& scope) {
+http::Headers stream_headers() {
   http::Headers headers;
   headers.add("content-type", "text/event-stream; charset=utf-8");
   headers.add("cache-control", "no-store");
   headers.add("x-accel-buffering", "no");
+  return headers;
+}
+
+asio::awaitable<Result<void>> send_head(http::Exchange& exchange, const RequestScope& scope) {
+  http::Headers headers = stream_headers();
   scope.add_headers(headers);
   return exchange.start_stream(200, std::move(headers));
 }
@@ -112,6 +117,12 @@ asio::awaitable<void> send_stream(http::Exchange& exchange,
         continue;
       }
       bytes = http::kSseKeepAlive;
+    }
+    if (last && !head_sent && !scope.record.error) {
+      // All of it is here, as for a kept answer: one write instead of three.
+      http::Response whole{.status = 200, .headers = stream_headers(), .body = std::move(out)};
+      co_await reply(exchange, scope, std::move(whole));
+      co_return;
     }
     if (!head_sent) {
       if (auto sent = co_await send_head(exchange, scope); !sent) break;

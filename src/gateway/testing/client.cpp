@@ -132,11 +132,21 @@ Answer Client::read_head() {
   Answer answer = parse_head(in_.substr(0, end + 2));
   in_.erase(0, end + 4);
   chunked_ = answer.header("transfer-encoding") == "chunked";
+  const std::string length = answer.header("content-length");
+  length_ = length.empty() ? 0 : std::stoul(length);
   return answer;
 }
 
 bool Client::read_chunk() {
   if (complete_) return false;
+  if (!chunked_) {  // All of it is one.
+    while (in_.size() < length_)
+      if (!receive()) return false;
+    text_ = in_.substr(0, length_);
+    in_.erase(0, length_);
+    ++chunks_;
+    return complete_ = true;
+  }
   std::size_t line_end = 0;
   if (!receive_until("\r\n", line_end)) return false;
   const std::size_t bytes = std::stoul(in_.substr(0, line_end), nullptr, 16);
@@ -159,13 +169,11 @@ Answer Client::read() {
     answer.complete = complete_;
     return answer;
   }
-  const std::string length = answer.header("content-length");
-  const std::size_t bytes = length.empty() ? 0 : std::stoul(length);
-  while (in_.size() < bytes)
+  while (in_.size() < length_)
     if (!receive()) break;
-  answer.body = in_.substr(0, bytes);
+  answer.body = in_.substr(0, length_);
   in_.erase(0, answer.body.size());
-  answer.complete = answer.status != 0 && answer.body.size() == bytes;
+  answer.complete = answer.status != 0 && answer.body.size() == length_;
   return answer;
 }
 

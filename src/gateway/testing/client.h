@@ -62,6 +62,7 @@ class Client {
   std::string text_;  // decoded, not yet taken
   std::size_t chunks_ = 0;
   bool chunked_ = false;
+  std::size_t length_ = 0;  // of a body that is not chunked
   bool complete_ = false;
 };
 
