@@ -168,13 +168,19 @@ TEST(Matrix, EveryAnswerIsTheOneItGetsAlone) {
   std::vector<std::vector<SequenceId>> ids;
   for (const Case& given : cases) ids.push_back(together.submit(given.request, given.n));
 
+  // A process has one engine at work (engine/ops/parallel.h).
+  std::vector<std::vector<GenerationEvent>> answers;
+  for (const auto& choices : ids)
+    for (answers.emplace_back(); const SequenceId id : choices)
+      answers.back().push_back(together.finished(id));
+
   Bench alone{1};
   int ties = 0;
   for (std::size_t c = 0; c < cases.size(); ++c)
     for (int k = 0; k < cases[c].n; ++k) {
       GenerationRequest request = cases[c].request;
       request.sampling.choice = static_cast<std::uint32_t>(k);
-      const GenerationEvent answer = together.finished(ids[c][static_cast<std::size_t>(k)]);
+      const GenerationEvent& answer = answers[c][static_cast<std::size_t>(k)];
       const GenerationEvent expected = alone.alone(request, 0);
       ASSERT_FALSE(answer.error) << answer.error->message;
       if (answer.token_ids != expected.token_ids) {
