@@ -64,9 +64,9 @@ soak: export MLXS_BIN_DIR := $(BIN)
 soak: configure ## Ask 100 000 requests and compare 10 000 answers with those given alone
 	@ninja -C build/$(PRESET) -j$(JOBS) mlx-serving mlx-serving-worker mlxs-load isolation_test
 	@MLXS_ISOLATION_REQUESTS=$(ISOLATION_REQUESTS) $(BIN)/isolation_test
-	@python3 tests/soak/soak.py isolation --requests $(ISOLATION_REQUESTS)
-	@python3 tests/soak/soak.py worker --requests $(SOAK_REQUESTS)
-	@python3 tests/soak/soak.py serve --requests $(SOAK_REQUESTS)
+	@python3 tests/soak/soak.py isolation --page --requests $(ISOLATION_REQUESTS)
+	@python3 tests/soak/soak.py worker --page --requests $(SOAK_REQUESTS)
+	@python3 tests/soak/soak.py serve --page --requests $(SOAK_REQUESTS)
 
 .PHONY: lint
 lint: ## Check formatting, include directions and clang-tidy's allow-list

@@ -25,7 +25,7 @@ from typing import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests")]
-from common import binary, check_clean, free_port, load, running, say, table, wait_for
+from common import binary, check_clean, free_port, load, running, say, table, wait_for, write_page
 from support.processes import descendants
 
 GROWTH_MAX = 1.02
@@ -119,11 +119,19 @@ def soak(arguments: argparse.Namespace, folder: pathlib.Path) -> bool:
         if not arguments.no_memory and last > first * GROWTH_MAX and last - first > 1024:
             good = False
         good = good and descriptors[-1] <= max(descriptors[:3]) + WARM_CONNECTIONS
-    print(table(["process", "MiB, first tenths", "last tenths", "ratio", "descriptors first",
-                 "last"], rows))
-    print(f"{done} requests in {time.monotonic() - begun:.0f} s, "
-          + ("flat and all answered" if good else "NOT flat, or not all answered"))
+    report(arguments, [
+        table(["process", "MiB, first tenths", "last tenths", "ratio", "descriptors first", "last"],
+              rows),
+        f"{done} requests in {time.monotonic() - begun:.0f} s, "
+        + ("flat and all answered" if good else "NOT flat, or not all answered")])
     return good
+
+
+def report(arguments: argparse.Namespace, sections: list[str]) -> None:
+    if arguments.page:
+        write_page(f"soak-{arguments.what}", f"Soak: {arguments.what}", sections)
+    else:
+        print("\n\n".join(sections))
 
 
 def isolation(arguments: argparse.Namespace, folder: pathlib.Path) -> bool:
@@ -133,8 +141,9 @@ def isolation(arguments: argparse.Namespace, folder: pathlib.Path) -> bool:
         load(address, "--mixed", users=1, **options)
         result = load(address, "--mixed", users=arguments.users, **options)
     differ, failed = result["wrong_answers"], sum(result["failures"].values())
-    print(f"{result['succeeded'] + differ} answers compared, {differ} differ from those given alone, "
-          f"{result['left']} clients left, {failed} failed")
+    report(arguments, [
+        f"{result['succeeded'] + differ} answers compared, {differ} differ from those given alone, "
+        f"{result['left']} clients left, {failed} failed"])
     return failed == 0 and result["refused"] == 0 and differ * 300 <= arguments.requests
 
 
@@ -145,6 +154,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int)
     parser.add_argument("--users", type=int, default=48)
     parser.add_argument("--no-memory", action="store_true", help="too short a run to judge it")
+    parser.add_argument("--page", action="store_true", help="write bench/results/soak-WHAT.md")
     arguments = parser.parse_args()
     if arguments.requests is None:
         arguments.requests = 10_000 if arguments.what == "isolation" else 100_000
