@@ -61,10 +61,11 @@ class NoisyRunner final : public Runner {
 
 class Bench {
  public:
-  explicit Bench(int sequences) {
+  Bench(int sequences, bool prefix_cache) {
     EngineLimits limits;
     limits.sequences_max = sequences;
     limits.waiting_max = 1000;
+    limits.prefix_cache = prefix_cache;
     limits.step_tokens_max = 64;  // Less than a prompt may have: several chunks.
     engine_ = Engine::start(
                   [&]() -> Result<std::unique_ptr<Runner>> {
@@ -90,6 +91,7 @@ class Bench {
     EXPECT_TRUE(engine_->submit(ids, request));
     return ids;
   }
+  [[nodiscard]] EngineStats stats() const { return engine_->stats(); }
   GenerationEvent finished(SequenceId id) { return log_.finished(id); }
   GenerationEvent alone(const GenerationRequest& request, int noise) {
     noise_ = noise;
@@ -164,7 +166,7 @@ bool is_near_tie(Bench& alone,
 
 TEST(Matrix, EveryAnswerIsTheOneItGetsAlone) {
   const std::vector<Case> cases = matrix();
-  Bench together{24};
+  Bench together{24, true};
   std::vector<std::vector<SequenceId>> ids;
   for (const Case& given : cases) ids.push_back(together.submit(given.request, given.n));
 
@@ -174,7 +176,7 @@ TEST(Matrix, EveryAnswerIsTheOneItGetsAlone) {
     for (answers.emplace_back(); const SequenceId id : choices)
       answers.back().push_back(together.finished(id));
 
-  Bench alone{1};
+  Bench alone{1, false};
   int ties = 0;
   for (std::size_t c = 0; c < cases.size(); ++c)
     for (int k = 0; k < cases[c].n; ++k) {
@@ -205,6 +207,7 @@ TEST(Matrix, EveryAnswerIsTheOneItGetsAlone) {
       EXPECT_EQ(spelled, request.top_logprobs ? answer.text : "");
     }
   EXPECT_LE(ties, 3);
+  EXPECT_GT(together.stats().prefix_hits, 0U);
 }
 
 }  // namespace

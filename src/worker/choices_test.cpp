@@ -346,6 +346,17 @@ TEST_F(Choices, NothingIsResumedThatDoesNotFit) {
             "invalid_value mlxs.resume");
 }
 
+TEST_F(Choices, ShareOneComputationOfTheirPromptAndFindItCachedLater) {
+  const json::object body = completion(R"({"prompt":"a prompt of some blocks","n":3})");
+
+  const json::value first = ask(kCompletions, body).at("usage");
+  const json::value second = ask(kCompletions, body).at("usage");
+
+  EXPECT_EQ(first.at("prompt_tokens_details").at("cached_tokens").as_int64(), 0);
+  EXPECT_EQ(second.at("prompt_tokens_details").at("cached_tokens").as_int64(), 20);
+  EXPECT_EQ(second.at("prompt_tokens"), first.at("prompt_tokens"));  // counted once
+}
+
 TEST_F(Choices, AGapIsFilledWhereTheModelKnowsHow) {
   const json::value filled =
       ask(kCompletions, completion(R"({"prompt":"ab","suffix":"cd","max_tokens":4})"));
