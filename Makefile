@@ -59,10 +59,12 @@ sanitize: ## Run the suites under ASan+UBSan (with MLX) and TSan (without it)
 
 SOAK_REQUESTS ?= 100000
 ISOLATION_REQUESTS ?= 10000
+SIM_WORLDS ?= 20000
 .PHONY: soak
 soak: export MLXS_BIN_DIR := $(BIN)
-soak: configure ## Ask 100 000 requests and compare 10 000 answers with those given alone
-	@ninja -C build/$(PRESET) -j$(JOBS) mlx-serving mlx-serving-worker mlxs-load isolation_test
+soak: configure ## Ask 100 000 requests, compare 10 000 answers with those given alone, simulate 2*10^7 steps
+	@ninja -C build/$(PRESET) -j$(JOBS) mlx-serving mlx-serving-worker mlxs-load isolation_test scheduler_sim_test
+	@MLXS_SIM_WORLDS=$(SIM_WORLDS) $(BIN)/scheduler_sim_test
 	@MLXS_ISOLATION_REQUESTS=$(ISOLATION_REQUESTS) $(BIN)/isolation_test
 	@python3 tests/soak/soak.py isolation --page --requests $(ISOLATION_REQUESTS)
 	@python3 tests/soak/soak.py worker --page --requests $(SOAK_REQUESTS)

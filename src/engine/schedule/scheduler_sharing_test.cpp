@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 
 #include <chrono>
+#include <cstdint>
+#include <map>
 #include <vector>
 
 // What rows share: blocks, prompts, ranks and the time of a step.
@@ -274,6 +276,52 @@ TEST_F(SchedulerTest, AHundredShortPromptsPassALongOneThatGetsOnAllTheSame) {
   }
 
   EXPECT_LE(steps, 12);  // 2000 tokens by half the budget, less what already decodes
+}
+
+// R-ENG-5, R-BATCH-3: both ceilings, in seconds of a machine whose steps cost what they are planned
+// to cost.
+TEST_F(SchedulerTest, BothCeilingsHoldForALongPromptAmongDecodingRowsAndForShortOnesBehindIt) {
+  constexpr int kLong = 32'000;
+  constexpr int kShort = 20;
+  limits = {.sequences_max = 133,
+            .waiting_max = 0,
+            .step_tokens_max = 2048,
+            .context_tokens_max = 40'000,
+            .block_tokens = 32,
+            .blocks_total = 4'000,
+            .stall_max_s = 0.12};
+  pool.emplace(limits.blocks_total);
+  scheduler.emplace(limits, *pool);
+  const StepCost cost{.step_seconds = 4e-3, .token_seconds = 1e-4, .read_seconds = 2e-9};
+  for (int id = 1; id <= 32; ++id) ASSERT_TRUE(submit(id, 10, 5000));
+  (void)step();
+  ASSERT_TRUE(submit(33, kLong));
+  for (int id = 34; id <= 133; ++id) ASSERT_TRUE(submit(id, kShort, 5000));
+
+  double now = 0;
+  std::map<SequenceId, double> first_token;
+  while (!first_token.contains(SequenceId{33})) {
+    const StepPlan plan = scheduler->plan(cost);
+    double seconds = cost.step_seconds;
+    int old_rows = 0;
+    for (std::size_t i = 0; i < plan.rows.size(); ++i) {
+      const Segment& segment = plan.step.segments[i];
+      seconds += cost.chunk(segment.kv_len - segment.q_len, segment.q_len);
+      old_rows += plan.rows[i] <= SequenceId{32};
+    }
+    ASSERT_LE(seconds, 0.12 + 1e-9);
+    ASSERT_EQ(old_rows, 32);  // so a step is all that a row waits for its next token
+    now += seconds;
+    for (const Draw& draw : plan.draws) first_token.emplace(draw.sequence, now);
+    scheduler->commit(std::vector<Drawn>(plan.draws.size(), {.token = 7, .ended = false}));
+  }
+
+  const double long_alone = cost.chunk(0, kLong);
+  EXPECT_LE(first_token.at(SequenceId{33}), 8 * long_alone + 0.12);
+  EXPECT_LE(first_token.at(SequenceId{33}), 1.5 * long_alone);  // what rows leave is all its own
+  for (std::uint64_t id = 34; id <= 133; ++id)
+    EXPECT_LE(first_token.at(SequenceId{id}), 8 * 100 * cost.chunk(0, kShort) + 0.12);
+  EXPECT_LE(first_token.at(SequenceId{133}), 0.6);
 }
 
 }  // namespace
