@@ -53,10 +53,19 @@ float load_number(PanelForm form, const std::uint8_t* from) {
   return form == PanelForm::kHalf ? half_to_float(bits) : bfloat16_to_float(bits);
 }
 
-/// q of column `column` in a row of words.
-unsigned code_at(const std::uint32_t* row, int column, int bits) {
-  const int per_word = 32 / bits;
-  return row[column / per_word] >> (column % per_word * bits) & ((1u << bits) - 1);
+/// Four numbers of four bits as four bytes.
+std::uint32_t spread(std::uint32_t nibbles) {
+  nibbles = (nibbles | nibbles << 8) & 0x00ff00ffu;
+  return (nibbles | nibbles << 4) & 0x0f0f0f0fu;
+}
+
+/// A row's part of quad `quad` in a block, whose words are `words`; at 4 bits with quad + 4 above.
+std::uint32_t quad_of(const std::uint32_t* words, int bits, int quad) {
+  if (bits == 8) return words[quad];
+  const int shift = quad % 2 * 16;
+  const std::uint32_t low = words[quad / 2] >> shift & 0xffffu;
+  const std::uint32_t high = words[quad / 2 + 2] >> shift & 0xffffu;
+  return spread(low) | spread(high) << 4;
 }
 
 void store_scale(bool half, float value, std::uint8_t* to, int index) {
@@ -102,11 +111,11 @@ void pack_row(const AffineMatrix& matrix, const PanelView& view, int row, std::u
     const std::int64_t group = row * groups + block * kPanelColumns / matrix.group_size;
     store_scale(view.half_scales, matrix.scales[group], to, lane);
     store_scale(view.half_scales, matrix.biases[group], to, kPanelRows + lane);
-    std::uint8_t* const q = to + view.scales_bytes();
-    for (int i = 0; i < kPanelColumns; ++i) {
-      const Place at = place(matrix.bits, lane, i);
-      q[at.byte] = static_cast<std::uint8_t>(
-          q[at.byte] | code_at(words, block * kPanelColumns + i, matrix.bits) << at.shift);
+    std::uint8_t* const q = to + view.scales_bytes() + lane * 4;
+    const std::uint32_t* const from = words + block * matrix.bits;
+    for (int quad = 0; quad < matrix.bits; ++quad) {
+      const std::uint32_t bytes = quad_of(from, matrix.bits, quad);
+      std::memcpy(q + quad * kPanelRows * 4, &bytes, sizeof bytes);
     }
   }
 }
