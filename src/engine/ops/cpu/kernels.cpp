@@ -17,8 +17,9 @@ constexpr std::array kAll = {
 #endif
 };
 
-const ProductKernels& choose() {
-  const char* const wanted = std::getenv("MLXS_CPU_ISA");
+}  // namespace
+
+const ProductKernels& choose_product_kernels(const char* wanted) {
   const ProductKernels* best = kAll.front();
   for (const ProductKernels* kernels : kAll) {
     if (!kernels->available()) continue;
@@ -28,12 +29,10 @@ const ProductKernels& choose() {
   return *best;
 }
 
-}  // namespace
-
 std::span<const ProductKernels* const> all_product_kernels() { return kAll; }
 
 const ProductKernels& product_kernels() {
-  static const ProductKernels& chosen = choose();
+  static const ProductKernels& chosen = choose_product_kernels(std::getenv("MLXS_CPU_ISA"));
   return chosen;
 }
 

@@ -1,4 +1,5 @@
 #include "engine/ops/cpu/half.h"
+#include "engine/ops/cpu/kernel_sets.h"
 #include "engine/ops/cpu/kernels.h"
 #include "engine/ops/cpu/packed_matrix.h"
 
@@ -308,6 +309,17 @@ TEST(PackedMatrix, UnpacksTheRowsItWasMadeOf) {
       }
     }
   }
+}
+
+TEST(ProductKernels, ANamedSetIsTakenWhereTheMachineHasIt) {
+  const ProductKernels* best = nullptr;
+  for (const ProductKernels* kernels : all_product_kernels()) {
+    if (!kernels->available()) continue;
+    best = kernels;
+    EXPECT_EQ(&choose_product_kernels(kernels->name), kernels);
+  }
+  EXPECT_EQ(&choose_product_kernels(nullptr), best);
+  EXPECT_EQ(&choose_product_kernels("another"), best);
 }
 
 TEST(PackedMatrix, TakesWholeBlocksOfFourOrEightBits) {
