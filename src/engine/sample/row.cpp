@@ -7,10 +7,19 @@
 #include <cstring>
 #include <limits>
 
+// The passes are compiled for wider vectors, too, and chosen when the program starts. Sums go over
+// lanes in one order and nothing is contracted (CMakeLists.txt), so all of them give the same bits.
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#define MLXS_VECTOR_CLONES \
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define MLXS_VECTOR_CLONES
+#endif
+
 namespace mlxs::engine {
 namespace {
 
-inline float exp_lane(float x) {
+[[gnu::always_inline]] inline float exp_lane(float x) {
   // Cephes' expf: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by a polynomial, 2^n by its exponent.
   constexpr float kLowest = -87.0f;      // 2^-126 is e^-87.3
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
@@ -29,7 +38,7 @@ inline float exp_lane(float x) {
   return x < kLowest ? 0.0f : result;
 }
 
-double sum(std::span<const float> values) {
+[[gnu::always_inline]] inline double sum(std::span<const float> values) {
   std::array<float, kLanes> sums{};
   std::size_t i = 0;
   for (; i + kLanes <= values.size(); i += kLanes)
@@ -42,7 +51,7 @@ double sum(std::span<const float> values) {
 
 }  // namespace
 
-RowBest find_best(std::span<const float> logits) {
+MLXS_VECTOR_CLONES RowBest find_best(std::span<const float> logits) {
   constexpr float kLeast = -std::numeric_limits<float>::infinity();
   constexpr float kGreatest = std::numeric_limits<float>::max();
   RowBest best{.value = kLeast, .index = 0, .broken = false};
@@ -74,7 +83,7 @@ RowBest find_best(std::span<const float> logits) {
   return best;
 }
 
-bool any_within(std::span<const float> values, float low, float high) {
+MLXS_VECTOR_CLONES bool any_within(std::span<const float> values, float low, float high) {
   std::uint32_t any = 0;
   if (values.size() == kLanes) {
     const float* lanes = values.data();
@@ -90,7 +99,10 @@ bool any_within(std::span<const float> values, float low, float high) {
 
 float exp_negative(float x) { return exp_lane(x); }
 
-double weigh(std::span<const float> logits, float best, float scale, std::span<float> weights) {
+MLXS_VECTOR_CLONES double weigh(std::span<const float> logits,
+                                float best,
+                                float scale,
+                                std::span<float> weights) {
   const std::size_t size = logits.size();
   const float* from = logits.data();
   float* to = weights.data();
@@ -98,8 +110,8 @@ double weigh(std::span<const float> logits, float best, float scale, std::span<f
   return sum(weights);
 }
 
-std::array<double, kThresholds> weight_above(std::span<const float> weights,
-                                             const std::array<float, kThresholds>& thresholds) {
+MLXS_VECTOR_CLONES std::array<double, kThresholds> weight_above(
+    std::span<const float> weights, const std::array<float, kThresholds>& thresholds) {
   // Written with vectors, since GCC vectorises no nest of loops as deep as this one. Four lanes and
   // one accumulator a threshold are what fits into the sixteen registers of SSE2.
   using Lanes = float __attribute__((vector_size(16)));
@@ -126,7 +138,7 @@ std::array<double, kThresholds> weight_above(std::span<const float> weights,
   return above;
 }
 
-double cut(std::span<float> weights, float at_least) {
+MLXS_VECTOR_CLONES double cut(std::span<float> weights, float at_least) {
   float* block = weights.data();
   const std::size_t size = weights.size();
   for (std::size_t i = 0; i < size; ++i) block[i] = block[i] >= at_least ? block[i] : 0.0f;
