@@ -62,10 +62,11 @@ ISOLATION_REQUESTS ?= 10000
 SIM_WORLDS ?= 20000
 .PHONY: soak
 soak: export MLXS_BIN_DIR := $(BIN)
-soak: configure ## Ask 100 000 requests, compare 10 000 answers with those given alone, simulate 2*10^7 steps
-	@ninja -C build/$(PRESET) -j$(JOBS) mlx-serving mlx-serving-worker mlxs-load isolation_test scheduler_sim_test
+soak: configure ## Ask 100 000 requests, compare 10 000 answers with those given alone, simulate 2*10^7 steps, run large layers
+	@ninja -C build/$(PRESET) -j$(JOBS) mlx-serving mlx-serving-worker mlxs-load isolation_test scheduler_sim_test configs_test
 	@MLXS_SIM_WORLDS=$(SIM_WORLDS) $(BIN)/scheduler_sim_test
 	@MLXS_ISOLATION_REQUESTS=$(ISOLATION_REQUESTS) $(BIN)/isolation_test
+	@MLXS_TEST_SIZE=full $(BIN)/configs_test
 	@python3 tests/soak/soak.py isolation --page --requests $(ISOLATION_REQUESTS)
 	@python3 tests/soak/soak.py worker --page --requests $(SOAK_REQUESTS)
 	@python3 tests/soak/soak.py serve --page --requests $(SOAK_REQUESTS)
