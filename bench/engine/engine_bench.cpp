@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
   app.add_option("--answer-tokens", options.answer_tokens, "Of each");
   app.add_option("--long-tokens", options.long_tokens, "Of the long prompt");
   app.add_option("--short-prompts", options.short_prompts, "Behind the long one");
+  app.add_option("--latency-budget-ms", options.latency_budget_ms, "Of a decoding step; 0: none");
   app.add_option("--step-tokens", options.step_tokens, "Budget of a step; 0: the default");
   CLI11_PARSE(app, argc, argv);
   fmt::print("{}\n", boost::json::serialize(scenarios.at(scenario)(options)));

@@ -63,6 +63,7 @@ std::vector<double> gaps(const std::vector<Track>& tracks, Moment from, Moment t
 engine::EngineLimits limits_for(const ScenarioOptions& options, int rows) {
   engine::EngineLimits limits;
   limits.sequences_max = std::max(rows, limits.sequences_max);
+  limits.latency_budget = Milliseconds{options.latency_budget_ms};
   if (options.step_tokens > 0) limits.step_tokens_max = options.step_tokens;
   return limits;
 }

@@ -14,9 +14,10 @@ struct ScenarioOptions {
   int rows = 8;             ///< That decode.
   int prompt_tokens = 128;  ///< Of each of them.
   int answer_tokens = 64;
-  int long_tokens = 4096;   ///< The long prompt of `joins` and `behind`.
-  int short_prompts = 100;  ///< Of `behind`.
-  int step_tokens = 0;      ///< Budget of a step; 0: the engine's default.
+  int long_tokens = 4096;       ///< The long prompt of `joins` and `behind`.
+  int short_prompts = 100;      ///< Of `behind`.
+  int latency_budget_ms = 120;  ///< Ceiling of a step that decodes, as the worker's; 0: none.
+  int step_tokens = 0;          ///< Budget of a step; 0: the engine's default.
 };
 
 /// `rows` sequences decode: tokens per second and step times while all of them do.

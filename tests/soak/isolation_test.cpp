@@ -79,7 +79,8 @@ class Bench {
   Bench(const std::string& model, int sequences, std::uint64_t kv_bytes) {
     EngineLimits limits;
     limits.sequences_max = sequences;
-    limits.step_tokens_max = 128;  // Less than a prompt may have: several chunks.
+    limits.prefix_cache = sequences > 1;  // Alone nothing is taken from anybody.
+    limits.step_tokens_max = 128;         // Less than a prompt may have: several chunks.
     auto started = Engine::start(
         [&]() -> Result<std::unique_ptr<Runner>> {
           ModelOptions options;
@@ -274,6 +275,7 @@ TEST_P(Isolation, EveryAnswerIsTheOneItGetsAlone) {
   EXPECT_GT(running, 4);
   EXPECT_LE(ties, 1 + count / 50);
   EXPECT_GT(together.stats().preemptions, 0);
+  EXPECT_GT(together.stats().prefix_hits, 0);
   RecordProperty("preemptions", static_cast<int>(together.stats().preemptions));
   RecordProperty("near_ties", ties);
 }
