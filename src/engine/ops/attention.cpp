@@ -1,6 +1,9 @@
 #include "engine/ops/attention.h"
 
 #include "engine/ops/attention_cpu.h"
+#ifdef MLXS_CUDA
+#include "engine/ops/cuda/attention.h"
+#endif
 
 #include <stdexcept>
 
@@ -17,6 +20,9 @@ mx::array attention(const mx::array& q,
       kv.keys.shape(2) != plan->block_tokens() || kv.keys.shape() != kv.values.shape()) {
     throw std::invalid_argument("[attention] queries, pool and plan do not fit each other");
   }
+#ifdef MLXS_CUDA
+  if (cuda::can_attention(q, kv)) return cuda::attention(q, kv, plan, params);
+#endif
   if (can_attention_cpu(q, kv)) return attention_cpu(q, kv, plan, params);
   return attention_reference(q, kv, *plan, params);
 }

@@ -51,6 +51,13 @@ class AttentionPlan {
   /// [T] int32: where each packed token's output stands when the groups' are concatenated.
   [[nodiscard]] const mlx::core::array& order() const;
 
+  /// What the backend's kernels read instead, made on first use and kept for the other layers.
+  template <class T, class Make>
+  [[nodiscard]] std::shared_ptr<const T> for_backend(const Make& make) const {
+    if (!for_backend_) for_backend_ = std::make_shared<const T>(make());
+    return std::static_pointer_cast<const T>(for_backend_);
+  }
+
  private:
   struct Index;
   const Index& index() const;
@@ -59,15 +66,16 @@ class AttentionPlan {
   int block_tokens_;
   int tokens_ = 0;
   mutable std::shared_ptr<const Index> index_;
+  mutable std::shared_ptr<const void> for_backend_;
 };
 
 /// Attention over block-stored keys and values, heads shared in groups; a query sees the positions
 /// of its own row up to itself, and nothing else.
 ///   q       [T, Hq, D]  packed; Hq is a multiple of the pool's Hkv
 ///   result  [T, Hq, D]  dtype of q; scores and sums in float32; lazy
-/// On CPU a primitive of our own, elsewhere plain MLX operations. The plan is shared because the
-/// primitive reads it when it is evaluated.
-/// Grouped heads: arXiv:2305.13245. Block tables: arXiv:2309.06180.
+/// On CPU and CUDA a primitive of our own, elsewhere plain MLX operations. The plan is shared
+/// because the primitive reads it when it is evaluated. Grouped heads: arXiv:2305.13245. Block
+/// tables: arXiv:2309.06180.
 [[nodiscard]] mlx::core::array attention(const mlx::core::array& q,
                                          const KvLayer& kv,
                                          const std::shared_ptr<const AttentionPlan>& plan,

@@ -1,5 +1,9 @@
 #include "engine/ops/kv.h"
 
+#ifdef MLXS_CUDA
+#include "engine/ops/cuda/kv_append.h"
+#endif
+
 #include <mlx/backend/cpu/encoder.h>
 #include <mlx/ops.h>
 #include <mlx/primitives.h>
@@ -101,6 +105,9 @@ KvLayer kv_append(const KvLayer& pool,
                   const mx::array& slots) {
   check(pool, keys, slots);
   check(pool, values, slots);
+#ifdef MLXS_CUDA
+  if (cuda::can_kv_append(pool)) return cuda::kv_append(pool, keys, values, slots);
+#endif
   if (mx::default_device() != mx::Device::cpu) {
     return {scatter_rows(pool.keys, keys, slots), scatter_rows(pool.values, values, slots)};
   }

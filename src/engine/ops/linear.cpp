@@ -36,6 +36,11 @@ mx::array expert_product(const mx::array& x,
                          bool sorted) {
   if (!weight.quantised()) {
     if (can_expert_product(x, weight.data)) return expert_dense_product(x, weight.data, experts);
+    // MLX 0.32.4 computes something else on CUDA when it is told that indices are sorted (seen with
+    // its Python module too: errors as large as the values).
+#ifdef MLXS_CUDA
+    sorted = false;
+#endif
     const mx::array rows = mx::gather_mm(
         mx::expand_dims(x, 1), mx::swapaxes(weight.data, -1, -2), std::nullopt, experts, sorted);
     return mx::squeeze(rows, 1);
