@@ -10,6 +10,7 @@
 
 #include <boost/json/value.hpp>
 #include <fmt/format.h>
+#include <mlx/device.h>
 #include <mlx/memory.h>
 #include <mlx/ops.h>
 #include <mlx/transforms.h>
@@ -21,6 +22,7 @@
 #include <new>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace mlxs::engine {
@@ -35,7 +37,8 @@ constexpr std::uint64_t kMiB = 1 << 20;
 constexpr double kWideWeightsShare = 0.5;  // Up to here quantised weights are widened on CPU.
 constexpr double kWeightsShare = 0.85;
 constexpr double kKvShare = 0.25;
-constexpr int kDefaultContextShare = 4;  // By default each row gets a quarter of the context.
+constexpr double kBesideActivations = 0.92;  // Weights and the default pool together.
+constexpr int kDefaultContextShare = 4;      // By default each row gets a quarter of the context.
 
 mx::array int_array(const std::vector<std::int32_t>& values) {
   return mx::array(values.begin(), mx::Shape{static_cast<int>(values.size())}, mx::int32);
@@ -126,6 +129,21 @@ mx::Dtype checkpoint_dtype(const Checkpoint& checkpoint) {
   return mx::float16;
 }
 
+/// What weights, pool and activations may take together: of the process on CPU and where GPU and
+/// CPU share their memory, else of the GPU.
+std::uint64_t usable_memory() {
+  const std::uint64_t process = memory_limit_bytes();
+  if (mx::default_device() == mx::Device::cpu) return process;
+  const auto& info = mx::device_info(mx::default_device());
+  for (const char* key : {"total_memory", "memory_size"}) {
+    const auto found = info.find(key);
+    if (found == info.end()) continue;
+    if (const auto* bytes = std::get_if<std::size_t>(&found->second))
+      return std::min<std::uint64_t>(process, *bytes);
+  }
+  return process;
+}
+
 struct WeightSizes {
   std::uint64_t stored = 0;
   std::uint64_t wide = 0;  ///< With every quantised matrix widened to float32.
@@ -185,8 +203,10 @@ Result<KvPoolShape> pool_shape(const ModelShape& model,
     const auto rows = static_cast<std::uint64_t>(std::max(1, options.sequences_max));
     const auto tokens = std::max(row_tokens, rows * row_tokens / kDefaultContextShare);
     const auto wanted = tokens / kBlockTokens * shape.block_bytes();
-    bytes =
-        std::min(wanted, static_cast<std::uint64_t>(static_cast<double>(memory_limit) * kKvShare));
+    const auto limit = static_cast<double>(memory_limit);
+    const double room =
+        std::max(0.0, limit * kBesideActivations - static_cast<double>(weights_bytes));
+    bytes = std::min(wanted, static_cast<std::uint64_t>(std::min(limit * kKvShare, room)));
   }
   constexpr std::uint64_t kBlocksMax = INT32_MAX / kBlockTokens;  // Slots are int32.
   const auto blocks = std::min(bytes / shape.block_bytes(), kBlocksMax);
@@ -224,7 +244,7 @@ Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProg
   auto sampling = default_sampling(*checkpoint);
   if (!sampling) return sampling.error();
 
-  const std::uint64_t memory_limit = memory_limit_bytes();
+  const std::uint64_t memory_limit = usable_memory();
   mx::set_memory_limit(memory_limit);
   mx::set_cache_limit(memory_limit / 16);  // While loading; see below.
   auto policy = weight_policy(*checkpoint, options, memory_limit);

@@ -30,6 +30,38 @@ mx::array residual(const mx::array& x, const mx::array& y) {
   return mx::astype(mx::clip(sum, mx::negative(bound), bound), mx::float16);
 }
 
+#ifdef MLXS_CUDA
+/// Null where a layer's weights are of several forms.
+std::unique_ptr<cuda::DecodeStep> make_decode_step(const DecoderSpec& spec,
+                                                   const std::vector<Rope>& ropes,
+                                                   const Weight& embedding,
+                                                   const std::vector<DecoderLayer>& layers,
+                                                   const mx::array& last_norm,
+                                                   const Weight& head) {
+  std::vector<cuda::StepLayer> step;
+  for (const DecoderLayer& layer : layers) {
+    const SelfAttention& attention = layer.attention();
+    const auto* mlp = std::get_if<GatedMlp>(&layer.feed_forward());
+    const auto* experts = std::get_if<ExpertMlp>(&layer.feed_forward());
+    const auto& gate_up = mlp != nullptr ? mlp->gate_up() : experts->gate_up();
+    if (attention.qkv().size() != 1 || gate_up.size() != 1) return nullptr;
+    if (experts != nullptr && experts->down().size() != 1) return nullptr;
+    step.push_back(
+        {.attention_norm = layer.attention_norm(),
+         .qkv = attention.qkv().front().data,
+         .qkv_bias = attention.qkv_bias(),
+         .head_norms = attention.norms(),
+         .attention_out = attention.output().data,
+         .feed_forward_norm = layer.feed_forward_norm(),
+         .router = experts == nullptr ? std::nullopt : std::optional(experts->router().data),
+         .gate_up = gate_up.front().data,
+         .down = mlp != nullptr ? mlp->down().data : experts->down().front().data});
+  }
+  return cuda::DecodeStep::make(
+      spec, ropes, {embedding.data, std::move(step), last_norm, head.data});
+}
+#endif
+
 }  // namespace
 
 DecoderLayer::DecoderLayer(const DecoderSpec& decoder,
@@ -92,9 +124,17 @@ Decoder::Decoder(DecoderSpec spec, WeightReader& weights)
   } else {
     head_ = weights.matrix({"lm_head", spec_.vocab_size}, spec_.hidden_size);
   }
+#ifdef MLXS_CUDA
+  if (!weights.failed())
+    decode_step_ =
+        make_decode_step(spec_, ropes_, embedding_, layers_, norm_, head_ ? *head_ : embedding_);
+#endif
 }
 
 mx::array Decoder::forward(const StepArrays& step, std::vector<KvLayer>& pool) const {
+#ifdef MLXS_CUDA
+  if (decode_step_ && decode_step_->takes(step)) return (*decode_step_)(step, pool);
+#endif
   mx::array x = embedding(step.tokens, embedding_, dtype_);
   if (spec_.embedding_scale != 1) x = mx::multiply(x, mx::array(spec_.embedding_scale, dtype_));
   for (std::size_t i = 0; i < layers_.size(); ++i) x = layers_[i](x, step, pool[i]);

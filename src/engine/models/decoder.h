@@ -1,6 +1,9 @@
 #pragma once
 
 #include "engine/load/weights.h"
+#ifdef MLXS_CUDA
+#include "engine/models/cuda/decode_step.h"
+#endif
 #include "engine/models/decoder_spec.h"
 #include "engine/models/feed_forward.h"
 #include "engine/models/model.h"
@@ -30,6 +33,11 @@ class DecoderLayer {
                                             const StepArrays& step,
                                             KvLayer& pool) const;
 
+  [[nodiscard]] const SelfAttention& attention() const { return attention_; }
+  [[nodiscard]] const FeedForward& feed_forward() const { return feed_forward_; }
+  [[nodiscard]] const mlx::core::array& attention_norm() const { return attention_norm_; }
+  [[nodiscard]] const mlx::core::array& feed_forward_norm() const { return feed_forward_norm_; }
+
  private:
   float eps_;
   SelfAttention attention_;
@@ -58,6 +66,9 @@ class Decoder : public Model {
   mlx::core::array norm_;
   std::vector<DecoderLayer> layers_;
   std::optional<Weight> head_;
+#ifdef MLXS_CUDA
+  std::unique_ptr<cuda::DecodeStep> decode_step_;  // Null where its kernels don't fit.
+#endif
 };
 
 /// The last step of every family's maker: its configuration is read, `spec` made of it.

@@ -13,7 +13,8 @@ namespace mx = mlx::core;
 
 namespace {
 
-std::vector<WeightReader::Part> gate_up(const FeedForwardSpec& spec, const std::string& prefix) {
+std::vector<WeightReader::Part> gate_up_parts(const FeedForwardSpec& spec,
+                                              const std::string& prefix) {
   return {{prefix + "gate_proj", spec.intermediate_size},
           {prefix + "up_proj", spec.intermediate_size}};
 }
@@ -25,10 +26,10 @@ GatedMlp::GatedMlp(const FeedForwardSpec& spec,
                    const std::string& prefix,
                    WeightReader& weights)
     : activation_(spec.activation),
-      gate_up_(weights.matrices(gate_up(spec, prefix), hidden_size)),
+      gate_up_(weights.matrices(gate_up_parts(spec, prefix), hidden_size)),
       down_(weights.matrix({prefix + "down_proj", hidden_size}, spec.intermediate_size)) {
   if (!spec.bias) return;
-  gate_up_bias_ = weights.bias(gate_up(spec, prefix));
+  gate_up_bias_ = weights.bias(gate_up_parts(spec, prefix));
   down_bias_ = weights.bias({{prefix + "down_proj", hidden_size}});
 }
 
@@ -42,7 +43,7 @@ ExpertMlp::ExpertMlp(const FeedForwardSpec& spec,
                      WeightReader& weights)
     : spec_(spec),
       router_(weights.matrix({prefix + "gate", spec.experts}, hidden_size)),
-      gate_up_(weights.experts(prefix, gate_up(spec, ""), spec.experts, hidden_size)),
+      gate_up_(weights.experts(prefix, gate_up_parts(spec, ""), spec.experts, hidden_size)),
       down_(weights.experts(
           prefix, {{"down_proj", hidden_size}}, spec.experts, spec.intermediate_size)) {}
 

@@ -24,6 +24,9 @@ class GatedMlp {
   /// x [T, hidden_size] → [T, hidden_size]
   [[nodiscard]] mlx::core::array operator()(const mlx::core::array& x) const;
 
+  [[nodiscard]] const std::vector<Weight>& gate_up() const { return gate_up_; }
+  [[nodiscard]] const Weight& down() const { return down_; }
+
  private:
   Activation activation_;
   std::vector<Weight> gate_up_;
@@ -45,6 +48,10 @@ class ExpertMlp {
 
   /// x [T, hidden_size] → [T, hidden_size]
   [[nodiscard]] mlx::core::array operator()(const mlx::core::array& x) const;
+
+  [[nodiscard]] const Weight& router() const { return router_; }
+  [[nodiscard]] const std::vector<Weight>& gate_up() const { return gate_up_; }
+  [[nodiscard]] const std::vector<Weight>& down() const { return down_; }
 
  private:
   struct Choice {

@@ -31,6 +31,12 @@ class SelfAttention {
                                             const StepArrays& step,
                                             KvLayer& pool) const;
 
+  /// What a backend that computes whole steps reads. One matrix, or several of different forms.
+  [[nodiscard]] const std::vector<Weight>& qkv() const { return qkv_; }
+  [[nodiscard]] const Weight& output() const { return output_; }
+  [[nodiscard]] const std::optional<mlx::core::array>& qkv_bias() const { return qkv_bias_; }
+  [[nodiscard]] const std::optional<HeadNorms>& norms() const { return norms_; }
+
  private:
   [[nodiscard]] std::vector<WeightReader::Part> inputs(const std::string& prefix) const;
 
