@@ -71,6 +71,13 @@ soak: configure ## Ask 100 000 requests, compare 10 000 answers with those given
 	@python3 tests/soak/soak.py worker --page --requests $(SOAK_REQUESTS)
 	@python3 tests/soak/soak.py serve --page --requests $(SOAK_REQUESTS)
 
+.PHONY: cuda
+cuda: ## Build for NVIDIA into build/mlx-serving-cuda.tar.gz (needs no GPU)
+	@scripts/setup.sh cuda
+	@cmake --preset cuda >/dev/null
+	@ninja -C build/cuda -j$(JOBS) mlx-serving mlx-serving-worker runner_bench engine_cuda_test gpu_decode_step_test
+	@scripts/cuda_archive.sh
+
 .PHONY: lint
 lint: ## Check formatting, include directions and clang-tidy's allow-list
 	@scripts/setup.sh test
@@ -82,4 +89,4 @@ format: ## Format all C++ sources in place
 
 .PHONY: clean
 clean: ## Remove build outputs (keeps downloads and the model)
-	@rm -rf build/release build/dev build/tsan build/bench
+	@rm -rf build/release build/dev build/tsan build/bench build/cuda

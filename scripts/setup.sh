@@ -4,6 +4,7 @@
 #   setup.sh build   compilers, libraries, Rust, MLX, the default model
 #   setup.sh test    the above, and what `make test` needs besides
 #   setup.sh bench   the above but for the tests' tools, and mlx-lm to compare with
+#   setup.sh cuda    what `make cuda` needs: MLX for CUDA and NVIDIA's compiler
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p build/deps build/models build/stamps
@@ -90,7 +91,8 @@ wheel() {
   build/venv/bin/pip download -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
     -d "$download" -r "$requirements"
   rm -rf "build/deps/$name"; mkdir -p "build/deps/$name"
-  (cd "build/deps/$name" && python3 -m zipfile -e "../../../$download"/*.whl .)
+  local one
+  for one in "$download"/*.whl; do (cd "build/deps/$name" && python3 -m zipfile -e "../../../$one" .); done
   rm -rf "$download"
   mark_done
 }
@@ -165,5 +167,13 @@ case "${1:-}" in
     [ "$1" != test ] || test_tools
     [ "$1" != bench ] || bench_tools
     ;;
-  *) sed -n '2,7p' "$0" >&2; exit 2 ;;
+  cuda)
+    system_packages
+    rust
+    python_tools
+    wheel mlx-cuda scripts/cuda-requirements.txt
+    wheel nvcc scripts/nvcc-requirements.txt
+    chmod +x build/deps/nvcc/nvidia/cu13/bin/* build/deps/nvcc/nvidia/cu13/nvvm/bin/*
+    ;;
+  *) sed -n '2,8p' "$0" >&2; exit 2 ;;
 esac
