@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <unordered_map>
 #include <vector>
 
 namespace mlxs::engine {
@@ -36,27 +35,20 @@ TEST_F(PrefixTreeTest, FindsABlockByItsTokensAndAllBeforeIt) {
 
 TEST_F(PrefixTreeTest, ComparesTokensAndNotOnlyTheirHashes) {
   // Two first tokens after which the hash differs in its low half only, which a second one evens
-  // out. Such a pair is among the first few hundred thousand, by the birthday of 32 bits.
-  std::unordered_map<std::uint32_t, std::uint64_t> seen;
-  Tokens one;
-  Tokens other;
-  for (TokenId token = 0; other.empty(); ++token) {
-    const std::uint64_t hash =
-        (0xCBF29CE484222325 ^ 0xFFFFFFFF ^ static_cast<std::uint32_t>(token)) * 0x100000001B3;
-    const auto high = static_cast<std::uint32_t>(hash >> 32);
-    const auto found = seen.find(high);
-    if (found == seen.end()) {
-      seen.emplace(high, hash);
-      continue;
-    }
-    for (TokenId first = 0; first < token; ++first) {
-      const std::uint64_t first_hash =
-          (0xCBF29CE484222325 ^ 0xFFFFFFFF ^ static_cast<std::uint32_t>(first)) * 0x100000001B3;
-      if (first_hash != found->second) continue;
-      one = {first, 0};
-      other = {token, static_cast<TokenId>(static_cast<std::uint32_t>(hash ^ first_hash))};
-    }
-  }
+  // out. FNV multiplies by 2^40 + 435: a step of 151·2^24 - 1 in the low word takes 256 from the
+  // product's high half through the first term and, from a small word on, adds as much through the
+  // second.
+  constexpr std::uint64_t kPrime = 0x100000001B3;
+  constexpr std::uint32_t kStep = 151U * (1U << 24) - 1;
+  const std::uint64_t start = 0xCBF29CE484222325 ^ static_cast<std::uint32_t>(NodeId::kRoot);
+  const auto low = static_cast<std::uint32_t>(start);
+  const std::uint32_t one_first = low ^ 1000U;
+  const std::uint32_t other_first = low ^ (1000U + kStep);
+  const std::uint64_t difference =
+      ((start ^ one_first) * kPrime) ^ ((start ^ other_first) * kPrime);
+  ASSERT_EQ(difference >> 32, 0U);
+  const Tokens one{static_cast<TokenId>(one_first), 0};
+  const Tokens other{static_cast<TokenId>(other_first), static_cast<TokenId>(difference)};
   ASSERT_EQ(prefix_key(NodeId::kRoot, one), prefix_key(NodeId::kRoot, other));
   const NodeId node = add(NodeId::kRoot, one);
 
