@@ -58,8 +58,9 @@ TEST(Dedup, ServesTheCompletedAnswerAgain) {
   EXPECT_THAT(stream.body, HasSubstr(R"("cached_tokens":3)"));
   EXPECT_THAT(stream.body, HasSubstr("[DONE]"));
   EXPECT_EQ(pair.worker.requests(), 1U);
-  EXPECT_EQ(pair.gateway.metric(R"(mlx_cache_requests_total{layer="dedup",result="dedup"})"), 2);
-  EXPECT_EQ(pair.gateway.metric(R"(mlx_saved_tokens_total{by="cache",kind="output"})"), 4);
+  EXPECT_TRUE(
+      pair.gateway.wait_metric(R"(mlx_cache_requests_total{layer="dedup",result="dedup"})", 2));
+  EXPECT_TRUE(pair.gateway.wait_metric(R"(mlx_saved_tokens_total{by="cache",kind="output"})", 4));
 }
 
 TEST(PromptCache, ServesDeterministicRequestsOnly) {
@@ -72,9 +73,10 @@ TEST(PromptCache, ServesDeterministicRequestsOnly) {
   EXPECT_EQ(pair.gateway.chat(R"(,"seed":5)").header("x-mlx-cache"), "miss");
   EXPECT_EQ(pair.gateway.chat(R"(,"seed":5)").header("x-mlx-cache"), "hit");
   EXPECT_EQ(pair.worker.requests(), 4U);
-  EXPECT_EQ(pair.gateway.metric(R"(mlx_cache_requests_total{layer="prompt_cache",result="hit"})"),
-            2);
-  EXPECT_EQ(pair.gateway.metric(R"(mlx_cache_requests_total{layer="dedup",result="bypass"})"), 6);
+  EXPECT_TRUE(pair.gateway.wait_metric(
+      R"(mlx_cache_requests_total{layer="prompt_cache",result="hit"})", 2));
+  EXPECT_TRUE(
+      pair.gateway.wait_metric(R"(mlx_cache_requests_total{layer="dedup",result="bypass"})", 6));
 }
 
 // R-CACHE-6: partial and failed answers are never kept.
