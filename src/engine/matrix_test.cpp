@@ -5,6 +5,7 @@
 #include "engine/model_runner.h"
 #include "engine/runner.h"
 #include "engine/testing/event_log.h"
+#include "engine/testing/noisy_runner.h"
 
 #include <gtest/gtest.h>
 
@@ -36,29 +37,6 @@ class Letters final : public Detokenizer {
   Result<std::string> finish() override { return std::string{}; }
 };
 
-/// The real model; its logits can be moved at random by up to kEpsilon.
-class NoisyRunner final : public Runner {
- public:
-  NoisyRunner(std::unique_ptr<Runner> inner, const std::atomic<int>& noise)
-      : inner_{std::move(inner)}, noise_{noise} {}
-  const ModelInfo& info() const override { return inner_->info(); }
-  Result<Logits> run(const Step& step) override {
-    auto logits = inner_->run(step);
-    if (!logits || noise_ == 0) return logits;
-    std::mt19937 random{static_cast<std::uint32_t>(noise_ * 7919 + ++runs_)};
-    std::uniform_real_distribution<float> move{-kEpsilon, kEpsilon};
-    moved_.assign(logits->values.begin(), logits->values.end());
-    for (float& value : moved_) value += move(random);
-    return Logits{moved_, logits->vocab_size};
-  }
-
- private:
-  std::unique_ptr<Runner> inner_;
-  const std::atomic<int>& noise_;
-  int runs_ = 0;
-  std::vector<float> moved_;
-};
-
 class Bench {
  public:
   Bench(int sequences, bool prefix_cache) {
@@ -77,7 +55,7 @@ class Bench {
                     options.sequences_max = sequences;
                     auto runner = load_runner(options, {});
                     if (!runner) return runner.error();
-                    return std::make_unique<NoisyRunner>(std::move(*runner), noise_);
+                    return std::make_unique<NoisyRunner>(std::move(*runner), noise_, kEpsilon);
                   },
                   [] { return std::make_unique<Letters>(); },
                   limits,

@@ -6,6 +6,7 @@
 #include "engine/engine.h"
 #include "engine/model_runner.h"
 #include "engine/runner.h"
+#include "engine/testing/noisy_runner.h"
 
 #include <gtest/gtest.h>
 
@@ -46,31 +47,20 @@ class NoText final : public Detokenizer {
   Result<std::string> finish() override { return std::string{}; }
 };
 
-/// The real model; its logits can be moved at random by up to kEpsilon.
-class NoisyRunner final : public Runner {
+/// Waits before each step while it is held, so that requests pile up.
+class HeldRunner final : public NoisyRunner {
  public:
-  NoisyRunner(std::unique_ptr<Runner> inner,
-              const std::atomic<int>& noise,
-              const std::atomic<bool>& held)
-      : inner_(std::move(inner)), noise_(noise), held_(held) {}
-  const ModelInfo& info() const override { return inner_->info(); }
+  HeldRunner(std::unique_ptr<Runner> inner,
+             const std::atomic<int>& noise,
+             const std::atomic<bool>& held)
+      : NoisyRunner{std::move(inner), noise, kEpsilon}, held_{held} {}
   Result<Logits> run(const Step& step) override {
     held_.wait(true);
-    auto logits = inner_->run(step);
-    if (!logits || noise_ == 0) return logits;
-    std::mt19937 random(static_cast<unsigned>(noise_ * 7919 + ++runs_));
-    std::uniform_real_distribution<float> move(-kEpsilon, kEpsilon);
-    moved_.assign(logits->values.begin(), logits->values.end());
-    for (float& value : moved_) value += move(random);
-    return Logits{moved_, logits->vocab_size};
+    return NoisyRunner::run(step);
   }
 
  private:
-  std::unique_ptr<Runner> inner_;
-  const std::atomic<int>& noise_;
   const std::atomic<bool>& held_;
-  int runs_ = 0;
-  std::vector<float> moved_;
 };
 
 /// An engine and the answers that came out of it.
@@ -90,7 +80,7 @@ class Bench {
           options.sequences_max = sequences;
           auto runner = load_runner(options, {});
           if (!runner) return runner.error();
-          return std::make_unique<NoisyRunner>(std::move(*runner), noise_, held_);
+          return std::make_unique<HeldRunner>(std::move(*runner), noise_, held_);
         },
         [] { return std::make_unique<NoText>(); },
         limits,
