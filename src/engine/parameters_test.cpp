@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 #include "engine/sample/sampler.h"
 #include "engine/testing/event_log.h"
+#include "engine/testing/fake_engine.h"
 #include "engine/testing/fake_runner.h"
 
 #include <gmock/gmock.h>
@@ -18,37 +19,6 @@
 namespace mlxs::engine {
 namespace {
 
-std::unique_ptr<Engine> start_engine(EventLog& log,
-                                     const FakeRunner::Options& options = {},
-                                     const EngineLimits& limits = {}) {
-  auto engine = Engine::start(
-      [&]() -> Result<std::unique_ptr<Runner>> {
-        return std::unique_ptr<Runner>{std::make_unique<FakeRunner>(options)};
-      },
-      make_byte_detokenizer,
-      limits,
-      log.sink());
-  return std::move(engine).value();
-}
-
-/// A model that answers a prompt of one token with `text`, then with end tokens.
-FakeRunner::Options answers_with(std::string text) {
-  FakeRunner::Options options;
-  options.next = [text = std::move(text)](std::span<const TokenId> history) {
-    const std::size_t at = history.size() - 1;
-    return at < text.size() ? TokenId{static_cast<unsigned char>(text[at])} : kFakeEndToken;
-  };
-  return options;
-}
-
-GenerationRequest request_of(std::string_view prompt, int completion_tokens_max = 10) {
-  GenerationRequest request;
-  request.prompt = byte_tokens(prompt);
-  request.completion_tokens_max = completion_tokens_max;
-  request.sampling.temperature = 0;
-  return request;
-}
-
 GenerationEvent answer(const GenerationRequest& request, const FakeRunner::Options& options = {}) {
   EventLog log;
   const auto engine = start_engine(log, options);
@@ -58,22 +28,22 @@ GenerationEvent answer(const GenerationRequest& request, const FakeRunner::Optio
 }
 
 TEST(RequestParameters, MinTokensBansTheEnd) {
-  GenerationRequest request = request_of("p");
+  GenerationRequest request = request_of("p", 10);
   request.min_tokens = 5;
 
-  const GenerationEvent longer = answer(request, answers_with("ab"));
+  const GenerationEvent longer = answer(request, answers_with(1, "ab"));
 
-  EXPECT_EQ(answer(request_of("p"), answers_with("ab")).completion_tokens, 3);
+  EXPECT_EQ(answer(request_of("p", 10), answers_with(1, "ab")).completion_tokens, 3);
   EXPECT_EQ(longer.completion_tokens, 6);
   EXPECT_EQ(longer.token_ids.back(), kFakeEndToken);
   EXPECT_EQ(longer.finish, FinishReason::kStop);
 }
 
 TEST(RequestParameters, IgnoredEndTokensEndNothingAndHaveNoText) {
-  GenerationRequest request = request_of("p");
+  GenerationRequest request = request_of("p", 10);
   request.ignore_end_tokens = true;
 
-  const GenerationEvent longer = answer(request, answers_with("ab"));
+  const GenerationEvent longer = answer(request, answers_with(1, "ab"));
 
   EXPECT_EQ(longer.finish, FinishReason::kLength);
   EXPECT_EQ(longer.completion_tokens, 10);
@@ -81,10 +51,10 @@ TEST(RequestParameters, IgnoredEndTokensEndNothingAndHaveNoText) {
 }
 
 TEST(RequestParameters, AStopTokenEndsTheAnswerWithoutItsText) {
-  GenerationRequest request = request_of("p");
+  GenerationRequest request = request_of("p", 10);
   request.stop_tokens = {'c', 'x'};
 
-  const GenerationEvent stopped = answer(request, answers_with("abcd"));
+  const GenerationEvent stopped = answer(request, answers_with(1, "abcd"));
 
   EXPECT_EQ(stopped.finish, FinishReason::kStop);
   EXPECT_EQ(stopped.text, "ab");
@@ -92,25 +62,25 @@ TEST(RequestParameters, AStopTokenEndsTheAnswerWithoutItsText) {
 }
 
 TEST(RequestParameters, StopTokensCountWhereEndTokensAreIgnored) {
-  GenerationRequest request = request_of("p");
+  GenerationRequest request = request_of("p", 10);
   request.ignore_end_tokens = true;
   request.stop_tokens = {kFakeEndToken};
 
-  EXPECT_EQ(answer(request, answers_with("ab")).finish, FinishReason::kStop);
+  EXPECT_EQ(answer(request, answers_with(1, "ab")).finish, FinishReason::kStop);
 }
 
 TEST(RequestParameters, ABiasChangesGreedyAnswersExactly) {
-  GenerationRequest banned = request_of("p");
+  GenerationRequest banned = request_of("p", 10);
   banned.sampling.bias = {{'a', -100}};
   GenerationRequest selected = request_of("p", 4);
   selected.sampling.bias = {{'z', 100}};
 
-  EXPECT_EQ(answer(banned, answers_with("aba")).token_ids.at(0), 0);  // the lowest of equals
-  EXPECT_EQ(answer(selected, answers_with("aba")).text, "zzzz");
+  EXPECT_EQ(answer(banned, answers_with(1, "aba")).token_ids.at(0), 0);  // the lowest of equals
+  EXPECT_EQ(answer(selected, answers_with(1, "aba")).text, "zzzz");
 }
 
 TEST(RequestParameters, ThatBanEveryTokenAreTheClientsFault) {
-  GenerationRequest request = request_of("p");
+  GenerationRequest request = request_of("p", 10);
   request.sampling.bias = {{kFakeEndToken, 100}};
   request.min_tokens = 1;
 
@@ -126,9 +96,9 @@ TEST(RequestParameters, IdsOutsideTheVocabularyAreRefusedByName) {
   EventLog log;
   const auto engine = start_engine(log);
   for (const TokenId id : {-1, kFakeVocabSize}) {
-    GenerationRequest biased = request_of("p");
+    GenerationRequest biased = request_of("p", 10);
     biased.sampling.bias = {{5, 1}, {id, 1}};
-    GenerationRequest stopped = request_of("p");
+    GenerationRequest stopped = request_of("p", 10);
     stopped.stop_tokens = {id};
 
     const auto bias = engine->submit(SequenceId{1}, biased);
@@ -302,11 +272,11 @@ TEST(RequestParameters, ResumedAtAnyIndexGoOnAsIfUninterrupted) {
 TEST(RequestParameters, NothingIsResumedThatWouldHaveEnded) {
   EventLog log;
   const auto engine = start_engine(log);
-  GenerationRequest ended = request_of("p");
+  GenerationRequest ended = request_of("p", 10);
   ended.resume = {'a', kFakeEndToken};
   GenerationRequest full = request_of("p", 2);
   full.resume = {'a', 'b'};
-  GenerationRequest unknown = request_of("p");
+  GenerationRequest unknown = request_of("p", 10);
   unknown.resume = {kFakeVocabSize};
 
   ASSERT_TRUE(engine->submit(SequenceId{1}, ended));
