@@ -1,6 +1,7 @@
 #include "api/canonical.h"
 
 #include "api/schema.h"
+#include "api/testing/minimal_request.h"
 
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
@@ -24,15 +25,6 @@ std::string canonical(Surface surface, const json::object& body, bool native) {
 
 std::string canonical(std::string_view body, bool native = true) {
   return canonical(Surface::kChat, json::parse(body).get_object(), native);
-}
-
-json::object minimal(Surface surface) {
-  json::object body{{"model", "m"}};
-  if (surface == Surface::kChat)
-    body["messages"] = json::parse(R"([{"role":"user","content":"hi"}])");
-  else
-    body["prompt"] = "hi";
-  return body;
 }
 
 /// Values of every kind, no two of which mean the same: the matrix flips every field through all

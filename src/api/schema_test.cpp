@@ -1,6 +1,7 @@
 #include "api/schema.h"
 
 #include "api/request.h"
+#include "api/testing/minimal_request.h"
 
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
@@ -15,15 +16,6 @@ namespace mlxs::api {
 namespace {
 
 namespace json = boost::json;
-
-json::object minimal(Surface surface) {
-  json::object body{{"model", "m"}};
-  if (surface == Surface::kChat)
-    body["messages"] = json::parse(R"([{"role":"user","content":"hi"}])");
-  else
-    body["prompt"] = "hi";
-  return body;
-}
 
 /// The error of a request that is fine but for `field`, or nothing.
 std::optional<Error> error_with(Surface surface, const Field& field, json::value value) {
