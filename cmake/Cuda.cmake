@@ -3,7 +3,8 @@
 # stays with the host's compiler and calls the driver, so no CUDA runtime is linked.
 enable_language(ASM)
 
-function(mlxs_cuda_kernels name source)
+# mlxs_cuda_kernels(SOURCE): the .cu that cuda/kernels.S of this folder embeds.
+function(mlxs_cuda_kernels source)
   set(input ${CMAKE_CURRENT_SOURCE_DIR}/${source})
   set(binary ${CMAKE_CURRENT_BINARY_DIR}/kernels.fatbin)
   add_custom_command(OUTPUT ${binary}
