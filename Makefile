@@ -35,6 +35,7 @@ test: ## Set up, build and run every test that CI runs
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory configure
 	@ninja -C build/$(PRESET) -j$(JOBS)
+	@$(MAKE) --no-print-directory cuda-check
 	@ctest --preset $(PRESET) -j$(JOBS) --output-on-failure
 	@build/venv/bin/python -m pytest -q tests/e2e tests/clients
 
@@ -71,10 +72,21 @@ soak: configure ## Ask 100 000 requests, compare 10 000 answers with those given
 	@python3 tests/soak/soak.py worker --page --requests $(SOAK_REQUESTS)
 	@python3 tests/soak/soak.py serve --page --requests $(SOAK_REQUESTS)
 
+# What only a GPU host runs compiles and links everywhere that NVIDIA's wheels are for.
+.PHONY: cuda-check
+cuda-check: ## Compile and link the kernels for NVIDIA and their tests (Linux on x86-64, no GPU)
+ifeq ($(shell uname -sm),Linux x86_64)
+	@scripts/setup.sh cuda
+	@test -e build/cuda/build.ninja || cmake --preset cuda >/dev/null
+	@ninja -C build/cuda -j$(JOBS) engine_cuda_test gpu_decode_step_test
+else
+	@echo 'cuda-check: not on this platform, for which NVIDIA has no compiler'
+endif
+
 .PHONY: cuda
 cuda: ## Build for NVIDIA into build/mlx-serving-cuda.tar.gz (needs no GPU)
 	@scripts/setup.sh cuda
-	@cmake --preset cuda >/dev/null
+	@test -e build/cuda/build.ninja || cmake --preset cuda >/dev/null
 	@ninja -C build/cuda -j$(JOBS) mlx-serving mlx-serving-worker runner_bench engine_cuda_test gpu_decode_step_test
 	@scripts/cuda_archive.sh
 
