@@ -45,10 +45,11 @@ bench-build: configure
 
 .PHONY: bench
 bench: export MLXS_BIN_DIR := $(BIN)
-bench: bench-build ## Measure gateway, engine and server, the last two beside mlx-lm
+bench: bench-build ## Measure gateway, engine and server, the last two beside mlx-lm and llama.cpp
 	@scripts/setup.sh bench
+	@scripts/setup.sh bench-llama
 	@python3 bench/load/gateway.py
-	@python3 bench/engine/compare.py
+	@python3 bench/engine/compare.py --prompt-tokens 64 --answer-tokens 40
 	@python3 bench/engine/compare.py --rounds 1 --name engine-bounds joins:16:4096 behind:4096:100
 	@python3 bench/load/server.py users
 	@python3 bench/load/server.py duplicates

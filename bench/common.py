@@ -20,6 +20,7 @@ from typing import Any, Callable, Iterator, Sequence
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BINARIES = ROOT / os.environ.get("MLXS_BIN_DIR", "build/release/bin")
 VENV = ROOT / os.environ.get("MLXS_BENCH_VENV", "build/bench-venv")
+LLAMA_VENV = ROOT / os.environ.get("MLXS_LLAMA_VENV", "build/llama-venv")
 MODELS = ROOT / "build/models"
 GGUF = MODELS / "SmolLM2-135M-Instruct.Q4_1.gguf"
 GIB = 1 << 30

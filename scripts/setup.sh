@@ -4,6 +4,7 @@
 #   setup.sh build   compilers, libraries, Rust, MLX, the default model
 #   setup.sh test    the above, and what `make test` needs besides
 #   setup.sh bench   the above but for the tests' tools, and mlx-lm to compare with
+#   setup.sh bench-llama  llama.cpp to compare with, compiled for this processor (some minutes)
 #   setup.sh cuda    what `make cuda` needs: MLX for CUDA and NVIDIA's compiler
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -157,6 +158,16 @@ bench_tools() {
   mark_done
 }
 
+# Its own flags for this processor, and nothing of its other programs.
+bench_llama() {
+  done_before python-llama bench/llama-requirements.txt && return
+  say "compiling llama.cpp into build/llama-venv"
+  [ -x build/llama-venv/bin/pip ] || python3 -m venv build/llama-venv
+  CMAKE_ARGS="-DGGML_NATIVE=ON" build/llama-venv/bin/pip install -q --disable-pip-version-check --require-hashes \
+    --no-binary llama-cpp-python -r bench/llama-requirements.txt
+  mark_done
+}
+
 case "${1:-}" in
   build | test | bench)
     system_packages
@@ -175,5 +186,9 @@ case "${1:-}" in
     wheel nvcc scripts/nvcc-requirements.txt
     chmod +x build/deps/nvcc/nvidia/cu13/bin/* build/deps/nvcc/nvidia/cu13/nvvm/bin/*
     ;;
-  *) sed -n '2,8p' "$0" >&2; exit 2 ;;
+  bench-llama)
+    system_packages
+    bench_llama
+    ;;
+  *) sed -n '2,9p' "$0" >&2; exit 2 ;;
 esac

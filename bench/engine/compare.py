@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Our engine and mlx-lm's BatchGenerator on the same weights and token ids, in turn.
+"""Our engine beside mlx-lm's BatchGenerator and llama.cpp on the same weights and token ids, in turn.
 
     python3 bench/engine/compare.py [--model X --baseline Y] [--rounds 3] [SCENARIO]...
 
 A scenario is a name with sizes: decode:ROWS, prefill:TOKENS, joins:ROWS:LONG, behind:LONG:SHORTS;
-the defaults are decode:1 decode:8 decode:32 prefill:512. Without --model the default GGUF runs
-against the same weights as mlx-lm reads them (float32, which is its fastest on a CPU). Any folder
-made by bench/tools/make_checkpoint.py serves as both. Writes bench/results/NAME.md.
+the defaults are decode:1 decode:8 decode:32 decode:64 prefill:512. Without --model the default GGUF
+runs against the same weights as mlx-lm reads them (float32, which is its fastest on a CPU), against
+llama.cpp on that very file, and against llama.cpp on the form of that size which it is fastest with
+(Q4_0, made by itself from the same file). Any folder made by bench/tools/make_checkpoint.py serves
+ours and mlx-lm. Writes bench/results/NAME.md.
 """
 
 import argparse
@@ -19,11 +21,12 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from common import (GGUF, MODELS, OPENBLAS, ROOT, VENV, alternate, binary, number, say, table,
-                    write_page)
+from common import (GGUF, LLAMA_VENV, MODELS, OPENBLAS, ROOT, VENV, alternate, binary, number, say,
+                    table, write_page)
 
 HERE = pathlib.Path(__file__).parent
-DEFAULTS = ("decode:1", "decode:8", "decode:32", "prefill:512")
+PEERS = ("mlx-lm", "llama.cpp", "llama.cpp Q4_0")
+DEFAULTS = ("decode:1", "decode:8", "decode:32", "decode:64", "prefill:512")
 FLAGS = {"decode": ("rows",), "prefill": ("prompt-tokens",), "joins": ("rows", "long-tokens"),
          "behind": ("long-tokens", "short-prompts")}
 # Figures of each scenario; whether more is better.
@@ -55,13 +58,14 @@ def run(command: list[str], limit: float, environment: dict[str, str] | None = N
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def flags(scenario: str, shared: list[str]) -> list[str]:
+def flags(scenario: str, shared: dict[str, int]) -> list[str]:
+    """The scenario's own sizes go before shared ones."""
     name, *sizes = scenario.split(":")
     if name not in FLAGS or len(sizes) > len(FLAGS[name]):
         sys.exit(f"no scenario {scenario}")
-    out = [name, *shared]
-    for flag, size in zip(FLAGS[name], sizes):
-        out += [f"--{flag}", size]
+    out = [name]
+    for flag, size in (shared | dict(zip(FLAGS[name], sizes))).items():
+        out += [f"--{flag}", str(size)]
     return out
 
 
@@ -84,34 +88,56 @@ def baseline_folder(dense: bool) -> pathlib.Path:
     return folder
 
 
-def agreement(ours: list[dict], theirs: list[dict]) -> str:
-    """Share of rows whose first tokens are the same in both."""
-    rows = list(zip(ours[0].get("tokens", []), theirs[0].get("tokens", [])))
-    if not rows:
-        return ""
-    same = sum(a == b for a, b in rows)
-    return f" The first {len(rows[0][0])} tokens agree in {same} of {len(rows)} rows."
+def fastest_form(model: pathlib.Path) -> pathlib.Path:
+    """The same weights as llama.cpp multiplies them fastest; made once."""
+    out = MODELS / f"{model.name.split('.')[0]}.Q4_0.gguf"
+    if not out.exists():
+        say(f"making {out.name}")
+        done = subprocess.run([str(LLAMA_VENV / "bin/python"),
+                               str(ROOT / "bench/tools/gguf_requantise.py"), "--embedding", "Q8_0",
+                               str(model), "Q4_0", str(out)], capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{out.name} could not be made: {done.stderr[-800:]}")
+    return out
+
+
+def agreement(results: dict[str, list[dict]]) -> str:
+    """Share of rows whose first tokens are the same."""
+    ours = results["ours"][0].get("tokens", [])
+    notes = ""
+    for name in PEERS:
+        rows = list(zip(ours, results.get(name, [{}])[0].get("tokens", [])))
+        if rows:
+            same = sum(a == b for a, b in rows)
+            notes += (f" The first {len(rows[0][0])} tokens agree with {name}'s in {same} of "
+                      f"{len(rows)} rows.")
+    return notes.strip()
 
 
 def section(scenario: str, results: dict[str, list[dict]]) -> str:
-    ours, theirs = results["ours"], results["mlx-lm"]
+    peers = [name for name in PEERS if name in results]
+    head = ["", "ours"]
+    for name in peers:
+        head += [name, "ours is better by"]
     rows = []
     for path, label, more_is_better in FIGURES[scenario.split(":")[0]]:
         values = {name: [one[path] for one in runs if path in one]
                   for name, runs in results.items()}
         if not values["ours"]:
-            return f"## {scenario}\n\nOurs failed: {ours[0].get('error')}"
+            return f"## {scenario}\n\nOurs failed: {results['ours'][0].get('error')}"
         mine = statistics.median(values["ours"])
-        if not values["mlx-lm"]:
-            rows.append([label, mine, "–", "–"])
-            continue
-        other = statistics.median(values["mlx-lm"])
-        ratio = mine / other if more_is_better else other / mine
-        rows.append([label, mine, other, f"{number(ratio)}×" if min(mine, other) > 0 else "–"])
-    notes = agreement(ours, theirs)
-    if errors := {one["error"] for one in theirs if "error" in one}:
-        notes += f" mlx-lm: {'; '.join(errors)}."
-    return f"## {scenario}\n\n{table(['', 'ours', 'mlx-lm', 'ours is better by'], rows)}\n\n{notes}"
+        row = [label, mine]
+        for name in peers:
+            other = statistics.median(values[name]) if values[name] else 0.0
+            ratio = f"{number(mine / other if more_is_better else other / mine)}×" \
+                if min(mine, other) > 0 else "–"
+            row += [other if values[name] else "–", ratio]
+        rows.append(row)
+    notes = agreement(results)
+    for name in peers:
+        if errors := {one["error"] for one in results[name] if "error" in one}:
+            notes += f" {name}: {'; '.join(errors)}."
+    return f"## {scenario}\n\n{table(head, rows)}\n\n{notes}".rstrip()
 
 
 def main() -> None:
@@ -126,27 +152,47 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=150, help="seconds for one run")
     parser.add_argument("--prompt-tokens", type=int, help="of decoding rows")
     parser.add_argument("--answer-tokens", type=int)
+    parser.add_argument("--without", action="append", choices=PEERS, default=[],
+                        help="a peer to leave out")
     parser.add_argument("--name", default="engine", help="of the page in results/")
     arguments = parser.parse_args()
     model = arguments.model or GGUF
     baseline = arguments.baseline or arguments.model or baseline_folder(not arguments.quantised)
-    shared: list[str] = []
-    for name in ("prompt_tokens", "answer_tokens"):
-        if (value := getattr(arguments, name)) is not None:
-            shared += [f"--{name.replace('_', '-')}", str(value)]
+    shared = {name.replace("_", "-"): value for name in ("prompt_tokens", "answer_tokens")
+              if (value := getattr(arguments, name)) is not None}
+    with_llama = model.suffix == ".gguf" and (LLAMA_VENV / "bin/python").exists()
+    peers = [one for one in PEERS if one not in arguments.without]
+    if model.suffix == ".gguf" and not with_llama:
+        say("llama.cpp is left out: scripts/setup.sh bench-llama builds it")
     sections = []
     for scenario in arguments.scenarios:
         say(scenario)
         name, *rest = flags(scenario, shared)
-        ours = [binary("engine_bench"), name, str(model), *rest]
-        theirs = [str(VENV / "bin/python"), str(HERE / "mlx_lm_run.py"), name, str(baseline), *rest]
-        sections.append(section(scenario, alternate(arguments.rounds, {
-            "ours": lambda: run(ours, arguments.limit),
-            "mlx-lm": lambda: run(theirs, arguments.limit, blas())})))
-    write_page(arguments.name, f"The engine beside mlx-lm: {model.name}", [
-        f"mlx-lm 0.32.2 on MLX 0.32.4, its BatchGenerator on {baseline.name}; the same token ids "
-        f"in both, medians of {arguments.rounds} runs in turn, each in a process of its own. Greedy, "
-        "no text made.", *sections])
+
+        def llama(file: pathlib.Path) -> dict:
+            return run([str(LLAMA_VENV / "bin/python"), str(HERE / "llama_run.py"), name,
+                        str(file), *rest], arguments.limit)
+
+        runs = {
+            "ours": lambda: run([binary("engine_bench"), name, str(model), *rest],
+                                arguments.limit),
+            "mlx-lm": lambda: run([str(VENV / "bin/python"), str(HERE / "mlx_lm_run.py"), name,
+                                   str(baseline), *rest], arguments.limit, blas()),
+            "llama.cpp": lambda: llama(model),
+            "llama.cpp Q4_0": lambda: llama(fastest_form(model))}
+        for one in PEERS:
+            missing = one != "mlx-lm" and (not with_llama or name not in ("decode", "prefill"))
+            if one not in peers or missing:
+                del runs[one]
+        sections.append(section(scenario, alternate(arguments.rounds, runs)))
+    used = [f"mlx-lm 0.32.2 on MLX 0.32.4, its BatchGenerator on {baseline.name}"]
+    if with_llama:
+        used.append("llama.cpp as llama-cpp-python 0.3.36 builds it with GGML_NATIVE, a thread a "
+                    "core, flash attention, one step for all rows, on the same file and on the "
+                    "Q4_0 that it makes of it, which it reorders at run time")
+    write_page(arguments.name, f"The engine beside its peers: {model.name}", [
+        f"{'; '.join(used)}. The same token ids for all, medians of {arguments.rounds} runs in "
+        "turn, each in a process of its own. Greedy, no text made.", *sections])
 
 
 if __name__ == "__main__":

@@ -9,33 +9,17 @@ once), as mlx_lm.server has them.
 
 import argparse
 import json
-import math
 import pathlib
 import time
 
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.utils import load_model
 
-PREFILLS = 3
+from workload import PREFILLS, TOKENS_SHOWN, add_sizes, add_times, prefill_figures, prompt_of
+
 TOKENS_BEFORE = 16
 SHORT_TOKENS = 32
 SHORT_ANSWER = 16
-TOKENS_SHOWN = 16
-
-
-def prompt_of(row: int, tokens: int) -> list[int]:
-    return [100 + (row * 131 + i * 17 + i * i % 97) % 1900 for i in range(tokens)]
-
-
-def quantile(values: list[float], share: float) -> float:
-    if not values:
-        return 0.0
-    return sorted(values)[max(1, math.ceil(share * len(values))) - 1]
-
-
-def add_times(result: dict, name: str, times: list[float]) -> None:
-    for suffix, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0)):
-        result[f"{name}_{suffix}"] = quantile(times, share)
 
 
 class Track:
@@ -106,8 +90,7 @@ def prefill(options: argparse.Namespace) -> dict:
         track = collector.tracks[id]
         if number:
             times.append(1e3 * (track.times[0] - track.submitted))
-    return {"first_token_ms": quantile(times, 0.5),
-            "tokens_per_s": options.prompt_tokens / quantile(times, 0.5) * 1e3}
+    return prefill_figures(options.prompt_tokens, times)
 
 
 def joins(options: argparse.Namespace) -> dict:
@@ -151,9 +134,7 @@ def main() -> None:
     scenarios = {one.__name__: one for one in (decode, prefill, joins, behind)}
     parser.add_argument("scenario", choices=scenarios)
     parser.add_argument("model")
-    for name, usual in (("rows", 8), ("prompt-tokens", 128), ("answer-tokens", 64),
-                        ("long-tokens", 4096), ("short-prompts", 100)):
-        parser.add_argument(f"--{name}", type=int, default=usual)
+    add_sizes(parser)
     options = parser.parse_args()
     print(json.dumps(scenarios[options.scenario](options)))
 
