@@ -95,6 +95,7 @@ class LiveEngine final : public Engine {
   EngineStats counters_;  // the running totals, copied to stats_ by publish
   StepModel step_model_;
   std::optional<double> step_seconds_;
+  std::optional<TimePoint> step_end_;  // of the step before, unless nothing was left to do after it
   std::optional<TimePoint> failed_step_at_;
 
   std::thread thread_;
@@ -262,6 +263,7 @@ void LiveEngine::loop() {
   std::vector<Submission> inbox;
   std::vector<SequenceId> cancels;
   while (wait_for_work(inbox, cancels)) {
+    if (scheduler_->idle()) step_end_.reset();
     Turn turn;
     for (Submission& submission : inbox) accept(std::move(submission), turn);
     for (const SequenceId id : cancels)
@@ -342,8 +344,13 @@ void LiveEngine::run_step(const StepPlan& plan, Turn& turn) {
     for (const SequenceId id : scheduler_->abort()) fail_row(id, logits.error(), turn);
   }
   ++counters_.steps;
-  step_seconds_ = std::chrono::duration<double>(Clock::now() - begin).count();
-  if (at_once) step_model_.add(plan.step, *step_seconds_);
+  const TimePoint end = Clock::now();
+  step_seconds_ = std::chrono::duration<double>(end - begin).count();
+  // Clients wait from step to step, so what lies between two counts as the latter's.
+  if (at_once)
+    step_model_.add(plan.step,
+                    std::chrono::duration<double>(end - step_end_.value_or(begin)).count());
+  step_end_ = end;
 }
 
 Drawn LiveEngine::draw(const Draw& draw, std::span<const float> logits, Turn& turn) {

@@ -10,8 +10,11 @@ namespace {
 
 constexpr double kFade = 0.986;     // half in 50 steps
 constexpr double kReadUnit = 1000;  // positions, so that features are of like size
-constexpr double kExcessFade = 0.9;
 constexpr double kExcessMax = 4;
+// A step above what was said raises it by 19 parts in 400, one below lowers it by one: so that one
+// in twenty is above.
+constexpr double kExcessStep = 0.05;
+constexpr double kBelow = 0.95;
 // What is not yet known is put down to tokens: a step of its own and the positions read count as
 // nothing until steps differ enough to tell.
 constexpr std::array<double, 3> kDoubt{1e-2, 1e-6, 1e-2};
@@ -28,8 +31,8 @@ void StepModel::add(const Step& step, double seconds) {
   const double fitted =
       cost_.step_seconds + tokens * cost_.token_seconds + reads * cost_.read_seconds;
   if (fitted > 0) {
-    const double ratio = std::clamp(seconds * excess_ / fitted, 1.0, kExcessMax);
-    excess_ = excess_ * kExcessFade + ratio * (1 - kExcessFade);
+    excess_ *= 1 + kExcessStep * (seconds > fitted ? kBelow : kBelow - 1);
+    excess_ = std::clamp(excess_, 1.0, kExcessMax);
   }
   for (std::size_t i = 0; i < kParts; ++i) {
     for (std::size_t j = 0; j < kParts; ++j)

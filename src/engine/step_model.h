@@ -10,7 +10,9 @@ namespace mlxs::engine {
 
 /// Learns what steps take from what they took: least squares over the number of tokens and of
 /// positions they attend to, in which a step counts half as much every 50 steps. No part comes out
-/// negative, and what steps took beyond the fit of late is added to all parts. Not thread-safe.
+/// negative. All parts are raised so that about one step in twenty takes longer than the cost says
+/// (a quantile followed by small steps, after Robbins and Monro), since what is planned with it is
+/// promised as a 95th percentile. Not thread-safe.
 class StepModel {
  public:
   void add(const Step& step, double seconds);
@@ -28,7 +30,7 @@ class StepModel {
 
   std::array<Vector, kParts> products_{};  // of the features with each other, faded
   Vector answers_{};                       // of the features with the seconds, faded
-  double excess_ = 1;                      // of late, what steps took over what was fitted
+  double excess_ = 1;                      // what raises the fit to the 95th percentile
   StepCost cost_;
   std::optional<double> token_seconds_least_;
 };

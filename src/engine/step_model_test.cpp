@@ -69,6 +69,26 @@ TEST(StepModel, PredictsStepsThatItHasNotSeen) {
   }
 }
 
+TEST(StepModel, SaysWhatNineteenStepsInTwentyKeep) {
+  StepModel model;
+  std::mt19937 random{2};
+  std::lognormal_distribution<double> noise{0, 0.15};
+  const Step step = step_of(16, 300, 60, 0);
+  const auto add = [&] {
+    const double seconds = seconds_of(step) * noise(random);
+    const bool above = seconds > predicted(model, step);
+    model.add(step, seconds);
+    return above;
+  };
+  for (int k = 0; k < 300; ++k) add();
+
+  int above = 0;
+  for (int k = 0; k < 1000; ++k) above += add() ? 1 : 0;
+
+  EXPECT_GT(above, 20);
+  EXPECT_LT(above, 80);
+}
+
 TEST(StepModel, FollowsAMachineThatBecomesSlower) {
   StepModel model;
   const Step step = step_of(8, 100, 100, 0);
