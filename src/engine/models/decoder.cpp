@@ -124,10 +124,12 @@ Decoder::Decoder(DecoderSpec spec, WeightReader& weights)
   } else {
     head_ = weights.matrix({"lm_head", spec_.vocab_size}, spec_.hidden_size);
   }
+  if (weights.failed()) return;
+  fused_step_ =
+      cpu::FusedStep::make(spec_, ropes_, embedding_, layers_, norm_, head_ ? *head_ : embedding_);
 #ifdef MLXS_CUDA
-  if (!weights.failed())
-    decode_step_ =
-        make_decode_step(spec_, ropes_, embedding_, layers_, norm_, head_ ? *head_ : embedding_);
+  decode_step_ =
+      make_decode_step(spec_, ropes_, embedding_, layers_, norm_, head_ ? *head_ : embedding_);
 #endif
 }
 
@@ -135,6 +137,11 @@ mx::array Decoder::forward(const StepArrays& step, std::vector<KvLayer>& pool) c
 #ifdef MLXS_CUDA
   if (decode_step_ && decode_step_->takes(step)) return (*decode_step_)(step, pool);
 #endif
+  if (fused_step_) return (*fused_step_)(step, pool);
+  return forward_by_layers(step, pool);
+}
+
+mx::array Decoder::forward_by_layers(const StepArrays& step, std::vector<KvLayer>& pool) const {
   mx::array x = embedding(step.tokens, embedding_, dtype_);
   if (spec_.embedding_scale != 1) x = mx::multiply(x, mx::array(spec_.embedding_scale, dtype_));
   for (std::size_t i = 0; i < layers_.size(); ++i) x = layers_[i](x, step, pool[i]);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "engine/load/weights.h"
+#include "engine/models/cpu/fused_step.h"
 #ifdef MLXS_CUDA
 #include "engine/models/cuda/decode_step.h"
 #endif
@@ -37,6 +38,12 @@ class DecoderLayer {
   [[nodiscard]] const FeedForward& feed_forward() const { return feed_forward_; }
   [[nodiscard]] const mlx::core::array& attention_norm() const { return attention_norm_; }
   [[nodiscard]] const mlx::core::array& feed_forward_norm() const { return feed_forward_norm_; }
+  [[nodiscard]] const std::optional<mlx::core::array>& attention_output_norm() const {
+    return attention_output_norm_;
+  }
+  [[nodiscard]] const std::optional<mlx::core::array>& feed_forward_output_norm() const {
+    return feed_forward_output_norm_;
+  }
 
  private:
   float eps_;
@@ -56,6 +63,12 @@ class Decoder : public Model {
   [[nodiscard]] const ModelShape& shape() const override { return shape_; }
   [[nodiscard]] mlx::core::array forward(const StepArrays& step,
                                          std::vector<KvLayer>& pool) const override;
+  /// `forward` by the layers' own operations: what computes steps that no operation takes as a
+  /// whole, and what such operations are tested against.
+  [[nodiscard]] mlx::core::array forward_by_layers(const StepArrays& step,
+                                                   std::vector<KvLayer>& pool) const;
+  /// Whether `forward` computes steps as one operation on CPU.
+  [[nodiscard]] bool fused() const { return fused_step_ != nullptr; }
 
  private:
   const DecoderSpec spec_;  // Layers hold references into it, and into ropes_.
@@ -66,6 +79,7 @@ class Decoder : public Model {
   mlx::core::array norm_;
   std::vector<DecoderLayer> layers_;
   std::optional<Weight> head_;
+  std::unique_ptr<cpu::FusedStep> fused_step_;  // Null where it has no case for the model.
 #ifdef MLXS_CUDA
   std::unique_ptr<cuda::DecodeStep> decode_step_;  // Null where its kernels don't fit.
 #endif

@@ -26,6 +26,10 @@ class GatedMlp {
 
   [[nodiscard]] const std::vector<Weight>& gate_up() const { return gate_up_; }
   [[nodiscard]] const Weight& down() const { return down_; }
+  [[nodiscard]] const std::optional<mlx::core::array>& gate_up_bias() const {
+    return gate_up_bias_;
+  }
+  [[nodiscard]] const std::optional<mlx::core::array>& down_bias() const { return down_bias_; }
 
  private:
   Activation activation_;

@@ -35,6 +35,7 @@ class SelfAttention {
   [[nodiscard]] const std::vector<Weight>& qkv() const { return qkv_; }
   [[nodiscard]] const Weight& output() const { return output_; }
   [[nodiscard]] const std::optional<mlx::core::array>& qkv_bias() const { return qkv_bias_; }
+  [[nodiscard]] const std::optional<mlx::core::array>& output_bias() const { return output_bias_; }
   [[nodiscard]] const std::optional<HeadNorms>& norms() const { return norms_; }
 
  private:

@@ -26,45 +26,12 @@ constexpr int kQueriesMax =
     32;  // In a piece; turning a block's keys takes as long as four or five.
 constexpr std::int64_t kParallelCostMin = 1 << 18;  // Some 20 µs of one core.
 
-/// Everything the kernels read, by value: they run on MLX's stream thread.
-struct Job {
-  const float* q;
-  const float* keys;
-  const float* values;
-  float* out;
-  std::int64_t q_token_stride, q_head_stride;  ///< In elements.
-  int heads, kv_heads, head_dim, block_tokens;
-  AttentionParams params;
-
-  [[nodiscard]] const float* query(int token, int head) const {
-    return q + token * q_token_stride + head * q_head_stride;
-  }
-  [[nodiscard]] float* result(int token, int head) const {
-    return out + (std::int64_t{token} * heads + head) * head_dim;
-  }
-  /// A key head's [block_tokens, head_dim] within a block.
-  [[nodiscard]] const float* matrix(const float* pool, std::int32_t block, int kv_head) const {
-    return pool + (std::int64_t{block} * kv_heads + kv_head) * block_tokens * head_dim;
-  }
-  /// First position that a query at `position` sees.
-  [[nodiscard]] int first_seen(int position) const {
-    return params.window == 0 ? 0 : std::max(0, position - params.window + 1);
-  }
-};
-
 /// Turns scores[first, last) into weights that sum to one.
 void softmax(const AttentionParams& params, float* scores, int first, int last) {
   for (int i = first; i < last; ++i) scores[i] *= params.scale;
   if (params.softcap != 0) softcap_row(scores + first, last - first, params.softcap);
   softmax_row(scores + first, last - first);
 }
-
-/// Queries [index, index + count) of a row, of the heads that share `kv_head`.
-struct Piece {
-  const AttentionPlan::Row* row;
-  int index, count;
-  int kv_head;
-};
 
 /// Memory of a thread's pieces: grows and stays.
 struct Scratch {
@@ -73,7 +40,7 @@ struct Scratch {
   std::vector<float> scores;
 };
 
-void attend(const Job& job, const Piece& piece, Scratch& scratch) {
+void attend(const AttentionJob& job, const AttentionPiece& piece, Scratch& scratch) {
   const AttentionPlan::Row& row = *piece.row;
   const int group = job.heads / job.kv_heads;
   const int first_position = row.kv_len - row.q_len + piece.index;
@@ -129,57 +96,65 @@ void attend(const Job& job, const Piece& piece, Scratch& scratch) {
   });
 }
 
-void attend(const Job& job, const AttentionPlan& plan) {
-  std::vector<Piece> pieces;
-  std::int64_t cost = 0;
-  const int step = std::max(1, kQueriesMax / (job.heads / job.kv_heads));
+/// inputs: q, keys, values.
+struct AttentionKernel {
+  std::shared_ptr<const AttentionPlan> plan;
+  std::shared_ptr<const AttentionPieces> pieces;
+  AttentionParams params;
+
+  void operator()(const std::vector<CpuInput>& inputs, float* out) const {
+    const CpuInput& q = inputs[0];
+    const CpuInput& keys = inputs[1];
+    const AttentionJob job{.q = q.as<float>(),
+                           .keys = keys.as<float>(),
+                           .values = inputs[2].as<float>(),
+                           .out = out,
+                           .q_token_stride = q.strides[0],
+                           .q_head_stride = q.strides[1],
+                           .heads = q.shape[1],
+                           .kv_heads = keys.shape[1],
+                           .head_dim = q.shape[2],
+                           .block_tokens = keys.shape[2],
+                           .params = params};
+    attend(job, *pieces);
+  }
+};
+
+}  // namespace
+
+AttentionPieces::AttentionPieces(const AttentionPlan& plan, int heads, int kv_heads) {
+  const int step = std::max(1, kQueriesMax / (heads / kv_heads));
   for (const AttentionPlan::Row& row : plan.rows()) {
     for (int i = 0; i < row.q_len; i += step) {
-      for (int head = 0; head < job.kv_heads; ++head) {
-        pieces.push_back({&row, i, std::min(step, row.q_len - i), head});
+      for (int head = 0; head < kv_heads; ++head) {
+        pieces_.push_back({&row, i, std::min(step, row.q_len - i), head});
       }
     }
-    cost += std::int64_t{row.q_len} * row.kv_len * job.heads * job.head_dim;
+    scores_ += std::int64_t{row.q_len} * row.kv_len * heads;
   }
+}
+
+void attend(const AttentionJob& job, const AttentionPieces& pieces) {
   const auto compute = [&](int number) {
     thread_local Scratch scratch;
-    attend(job, pieces[static_cast<std::size_t>(number)], scratch);
+    attend(job, pieces.pieces()[static_cast<std::size_t>(number)], scratch);
   };
-  const int count = static_cast<int>(pieces.size());
-  if (cost < kParallelCostMin) {
+  const int count = static_cast<int>(pieces.pieces().size());
+  if (pieces.scores() * job.head_dim < kParallelCostMin) {
     for (int i = 0; i < count; ++i) compute(i);
   } else {
     parallel_for(count, compute);
   }
 }
 
-/// inputs: q, keys, values.
-struct AttentionKernel {
-  std::shared_ptr<const AttentionPlan> plan;
-  AttentionParams params;
-
-  void operator()(const std::vector<CpuInput>& inputs, float* out) const {
-    const CpuInput& q = inputs[0];
-    const CpuInput& keys = inputs[1];
-    const Job job{.q = q.as<float>(),
-                  .keys = keys.as<float>(),
-                  .values = inputs[2].as<float>(),
-                  .out = out,
-                  .q_token_stride = q.strides[0],
-                  .q_head_stride = q.strides[1],
-                  .heads = q.shape[1],
-                  .kv_heads = keys.shape[1],
-                  .head_dim = q.shape[2],
-                  .block_tokens = keys.shape[2],
-                  .params = params};
-    attend(job, *plan);
-  }
-};
-
-}  // namespace
-
 bool can_attention_cpu(const mx::array& q, const KvLayer& kv) {
   return on_cpu_float32(q) && kv.keys.dtype() == mx::float32 && q.shape(2) % kLanes == 0;
+}
+
+std::shared_ptr<const AttentionPieces> attention_pieces(
+    const std::shared_ptr<const AttentionPlan>& plan, int heads, int kv_heads) {
+  return plan->for_backend<AttentionPieces>(
+      [&] { return AttentionPieces(*plan, heads, kv_heads); });
 }
 
 mx::array attention_cpu(const mx::array& q,
@@ -188,7 +163,10 @@ mx::array attention_cpu(const mx::array& q,
                         const AttentionParams& params) {
   MLXS_ASSERT(can_attention_cpu(q, kv));
   return cpu_op(
-      "mlxs::Attention", q.shape(), {q, kv.keys, kv.values}, AttentionKernel{plan, params});
+      "mlxs::Attention",
+      q.shape(),
+      {q, kv.keys, kv.values},
+      AttentionKernel{plan, attention_pieces(plan, q.shape(1), kv.keys.shape(1)), params});
 }
 
 }  // namespace mlxs::engine

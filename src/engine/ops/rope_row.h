@@ -9,6 +9,17 @@
 
 namespace mlxs::engine {
 
+/// The cosines of a position's width/2 angles, then their sines.
+inline void rope_angles(
+    const float* freqs, int width, float scale, std::int32_t position, float* out) {
+  const int half = width / 2;
+  for (int i = 0; i < half; ++i) {
+    const float angle = static_cast<float>(position) * scale * (1.0f / freqs[i]);
+    out[i] = std::cos(angle);
+    out[half + i] = std::sin(angle);
+  }
+}
+
 /// A token's rotation on CPU: its angles, worked out once, turn any number of heads.
 class RopeRow {
  public:
@@ -21,11 +32,7 @@ class RopeRow {
         angles_(static_cast<std::size_t>(width)) {}
 
   void set_position(std::int32_t position) {
-    for (int i = 0; i < half_; ++i) {
-      const float angle = static_cast<float>(position) * scale_ * (1.0f / freqs_[i]);
-      angles_[static_cast<std::size_t>(i)] = std::cos(angle);
-      angles_[static_cast<std::size_t>(half_ + i)] = std::sin(angle);
-    }
+    rope_angles(freqs_, 2 * half_, scale_, position, angles_.data());
   }
   void turn(const float* head, float* out) const {
     turn_(head, angles_.data(), angles_.data() + half_, half_, out);

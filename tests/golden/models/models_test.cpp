@@ -312,6 +312,18 @@ INSTANTIATE_TEST_SUITE_P(Golden,
                                          Budget{"qwen3_moe_bf16", 17}),
                          [](const auto& test) { return std::string(test.param.name); });
 
+// In the default mode on CPU.
+TEST(OperationsOfAStep, AreOne) {
+  const Loaded loaded = load_directly("llama_q4", {.dtype = mlx::core::float32, .pack = true});
+
+  std::map<std::uintptr_t, std::string> operations;
+  std::set<std::uintptr_t> seen;
+  const mlx::core::array logits = build(loaded, {1});
+  collect(logits, seen, operations);
+
+  EXPECT_EQ(operations.size(), 1U) << testing::PrintToString(operations);
+}
+
 // The activations' type on a GPU: the checkpoint's own.
 TEST_P(Models, HalfPrecisionStaysNearTheReference) {
   namespace mx = mlx::core;
