@@ -137,6 +137,7 @@ Result<void> LiveEngine::set_up(const RunnerFactory& make_runner, const EngineLi
              .context_tokens_max = info_.context_tokens_max,
              .block_tokens = info_.block_tokens,
              .blocks_total = info_.blocks_total,
+             .windows = info_.windows,
              .prefix_cache = limits.prefix_cache,
              .stall_max_s = std::chrono::duration<double>(limits.latency_budget).count()};
   first_token_max_s_ = std::chrono::duration<double>(limits.first_token_max).count();
@@ -144,6 +145,8 @@ Result<void> LiveEngine::set_up(const RunnerFactory& make_runner, const EngineLi
   blocks_.emplace(info_.blocks_total);
   scheduler_.emplace(limits_, *blocks_);
   counters_.blocks_total = counters_.blocks_free = info_.blocks_total;
+  for (const KvWindow& window : info_.windows) counters_.window_blocks_total += window.blocks_total;
+  counters_.window_blocks_free = counters_.window_blocks_total;
   stats_ = counters_;
   return {};
 }
@@ -383,6 +386,9 @@ void LiveEngine::publish(Turn& turn) {
   counters_.running = scheduler_->running();
   counters_.queued_prefill_tokens = scheduler_->queued_prefill_tokens();
   counters_.blocks_free = blocks_->free() + scheduler_->prefixes().evictable();
+  counters_.window_blocks_free = 0;
+  for (const WindowBlocks& window : scheduler_->windows())
+    counters_.window_blocks_free += window.pool().free() + window.evictable();
   const SchedulerCounts& counts = scheduler_->counts();
   counters_.preemptions = counts.preemptions;
   counters_.prefix_queries = counts.prefix_queries;

@@ -92,6 +92,8 @@ struct EngineStats {
   int blocks_total = 0;
   int blocks_free = 0;    ///< Those that nothing running holds: empty, or kept by the prefix cache.
   int blocks_cached = 0;  ///< Those that the prefix cache can find, held or not.
+  int window_blocks_total = 0;  ///< Of layers with sliding windows, which have blocks of their own.
+  int window_blocks_free = 0;   ///< As blocks_free.
   std::uint64_t prompt_tokens = 0;   ///< Since start, as are the next eight.
   std::uint64_t prefix_queries = 0;  ///< Prompt tokens looked up in the prefix cache.
   std::uint64_t prefix_hits = 0;     ///< Those that were found.

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -68,13 +69,16 @@ TEST_P(Laws, HoweverASequenceIsComputedItsLogitsAreThoseItHasAlone) {
     return list;
   };
   const int blocks = std::min(info.blocks_total, 12);  // so few that rows are preempted
+  std::vector<KvWindow> windows = info.windows;
+  for (KvWindow& window : windows) window.blocks_total = std::min(window.blocks_total, blocks);
   BlockPool pool{blocks};
   Scheduler scheduler{{.sequences_max = 8,
                        .waiting_max = 2 * kSequences,
                        .step_tokens_max = 40,
                        .context_tokens_max = info.context_tokens_max,
                        .block_tokens = info.block_tokens,
-                       .blocks_total = blocks},
+                       .blocks_total = blocks,
+                       .windows = windows},
                       pool};
   const Tokens shared = tokens(2 * info.block_tokens + 5);
   std::map<SequenceId, Tokens> scripts;  // given, so that no near tie can lead elsewhere
@@ -97,6 +101,7 @@ TEST_P(Laws, HoweverASequenceIsComputedItsLogitsAreThoseItHasAlone) {
   int chunks = 0;
   int mixed = 0;
   int forks = 0;
+  std::size_t unseen = 0;
   float worst = 0;
   for (int step = 0; !scheduler.idle(); ++step) {
     ASSERT_LT(step, 2000);
@@ -106,6 +111,9 @@ TEST_P(Laws, HoweverASequenceIsComputedItsLogitsAreThoseItHasAlone) {
     mixed +=
         plan.prefill_tokens > 0 && plan.prefill_tokens < static_cast<int>(plan.step.tokens.size());
     forks += plan.draws.size() > plan.step.logits_at.size();
+    for (const Segment& segment : plan.step.segments)
+      for (const std::vector<BlockId>& table : segment.window_blocks)
+        unseen += table.size() - std::set<BlockId>{table.begin(), table.end()}.size();
     std::vector<Drawn> drawn;
     for (const Draw& draw : plan.draws) {
       const Tokens& script = scripts.at(draw.sequence);
@@ -128,6 +136,7 @@ TEST_P(Laws, HoweverASequenceIsComputedItsLogitsAreThoseItHasAlone) {
   EXPECT_GT(chunks, 0);
   EXPECT_GT(mixed, 0);
   EXPECT_GT(forks, 0);
+  EXPECT_EQ(unseen > 0, !windows.empty());  // blocks behind windows were gone
   EXPECT_GT(scheduler.counts().prefix_hits, 0u);
   EXPECT_GT(scheduler.counts().preemptions, 0u);
   EXPECT_GT(scheduler.prefixes().evictions(), 0u);

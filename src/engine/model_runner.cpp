@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "engine/kv/pool.h"
+#include "engine/kv/window_blocks.h"
 #include "engine/load/checkpoint.h"
 #include "engine/load/config_reader.h"
 #include "engine/load/memory_limit.h"
@@ -46,8 +47,8 @@ mx::array int_array(const std::vector<std::int32_t>& values) {
 
 class ModelRunner : public Runner {
  public:
-  ModelRunner(ModelInfo info, std::unique_ptr<Model> model, const KvPoolShape& pool_shape)
-      : info_(std::move(info)), model_(std::move(model)), pool_(pool_shape) {}
+  ModelRunner(ModelInfo info, std::unique_ptr<Model> model, KvPoolShape pool_shape)
+      : info_(std::move(info)), model_(std::move(model)), pool_(std::move(pool_shape)) {}
 
   const ModelInfo& info() const override { return info_; }
 
@@ -84,26 +85,45 @@ class ModelRunner : public Runner {
 
   StepArrays make_arrays(const Step& step) const {
     std::vector<std::int32_t> positions;
-    std::vector<std::int32_t> slots;
-    for (const Segment& segment : step.segments) {
-      MLXS_ASSERT(std::ssize(segment.blocks) * kBlockTokens >= segment.kv_len);
-      for (int position = segment.kv_len - segment.q_len; position < segment.kv_len; ++position) {
-        const auto block = segment.blocks[static_cast<std::size_t>(position / kBlockTokens)];
-        MLXS_ASSERT(static_cast<int>(block) >= 0 && static_cast<int>(block) < info_.blocks_total);
+    for (const Segment& segment : step.segments)
+      for (int position = segment.kv_len - segment.q_len; position < segment.kv_len; ++position)
         positions.push_back(position);
-        slots.push_back(static_cast<std::int32_t>(block) * kBlockTokens + position % kBlockTokens);
-      }
-    }
     MLXS_ASSERT(!step.tokens.empty() && positions.size() == step.tokens.size());
     for (const TokenId token : step.tokens) {
       MLXS_ASSERT(token >= 0 && token < info_.vocab_size);
     }
     for (const int at : step.logits_at) MLXS_ASSERT(at >= 0 && at < std::ssize(step.tokens));
-    return {.tokens = int_array(step.tokens),
-            .positions = int_array(positions),
-            .slots = int_array(slots),
-            .logits_at = int_array(step.logits_at),
-            .attention = std::make_shared<AttentionPlan>(step.segments, kBlockTokens)};
+    StepArrays arrays{.tokens = int_array(step.tokens),
+                      .positions = int_array(positions),
+                      .slots = slots(step.segments, info_.blocks_total),
+                      .logits_at = int_array(step.logits_at),
+                      .attention = std::make_shared<AttentionPlan>(step.segments, kBlockTokens)};
+    if (step.segments.front().window_blocks.empty()) return arrays;
+    for (std::size_t w = 0; w < info_.windows.size(); ++w) {
+      std::vector<Segment> segments = step.segments;
+      for (Segment& segment : segments) segment.blocks = std::move(segment.window_blocks.at(w));
+      StepArrays of_window = arrays;
+      of_window.windows.clear();
+      of_window.slots = slots(segments, info_.windows[w].blocks_total);
+      of_window.attention = std::make_shared<AttentionPlan>(segments, kBlockTokens);
+      arrays.windows.push_back(std::move(of_window));
+    }
+    return arrays;
+  }
+
+  /// Where the step's keys and values go, of layers that have `blocks_total` blocks.
+  static mx::array slots(const std::vector<Segment>& segments, int blocks_total) {
+    std::vector<std::int32_t> slots;
+    for (const Segment& segment : segments) {
+      MLXS_ASSERT(std::ssize(segment.blocks) * kBlockTokens >= segment.kv_len);
+      for (const BlockId block : segment.blocks)
+        MLXS_ASSERT(static_cast<int>(block) >= 0 && static_cast<int>(block) < blocks_total);
+      for (int position = segment.kv_len - segment.q_len; position < segment.kv_len; ++position) {
+        const auto block = segment.blocks[static_cast<std::size_t>(position / kBlockTokens)];
+        slots.push_back(static_cast<std::int32_t>(block) * kBlockTokens + position % kBlockTokens);
+      }
+    }
+    return int_array(slots);
   }
 
   ModelInfo info_;
@@ -187,41 +207,77 @@ Result<WeightPolicy> weight_policy(const Checkpoint& checkpoint,
   return policy;
 }
 
-Result<KvPoolShape> pool_shape(const ModelShape& model,
-                               const ModelOptions& options,
-                               int context_tokens_max,
-                               const WeightPolicy& policy,
-                               std::uint64_t weights_bytes,
-                               std::uint64_t memory_limit) {
-  KvPoolShape shape{model.layers, 0, model.kv_heads, model.head_dim, policy.dtype};
+/// A pool divided among the layers.
+struct PoolPlan {
+  int blocks_total = 0;  ///< Of layers without a window.
+  std::vector<KvWindow> windows;
+  KvPoolShape shape;
+};
+
+/// The layers without a window get `blocks_total` blocks, the others as many as they can need.
+PoolPlan divide_pool(const ModelShape& model,
+                     const ModelOptions& options,
+                     mx::Dtype dtype,
+                     int blocks_total) {
+  PoolPlan plan{blocks_total, {}, {{}, model.kv_heads, model.head_dim, dtype}};
+  for (const int window : model.windows) {
+    const int needed = window_blocks_needed(
+        window, kBlockTokens, std::max(1, options.sequences_max), options.step_tokens_max);
+    plan.windows.push_back({window, std::min(blocks_total, needed)});
+  }
+  for (const int window : model.window_of)
+    plan.shape.blocks.push_back(
+        window == 0 ? blocks_total
+                    : plan.windows[static_cast<std::size_t>(window) - 1].blocks_total);
+  return plan;
+}
+
+Result<PoolPlan> plan_pool(const ModelShape& model,
+                           const ModelOptions& options,
+                           int context_tokens_max,
+                           const WeightPolicy& policy,
+                           std::uint64_t weights_bytes,
+                           std::uint64_t memory_limit) {
+  const auto row_blocks =
+      static_cast<std::uint64_t>(context_tokens_max + kBlockTokens - 1) / kBlockTokens;
+  const auto rows = static_cast<std::uint64_t>(std::max(1, options.sequences_max));
   std::uint64_t bytes = 0;
+  std::uint64_t blocks_max = INT32_MAX / kBlockTokens;  // Slots are int32.
+  // Where all layers have windows, blocks beyond what rows can hold would cost nothing for ever.
+  if (std::ranges::find(model.window_of, 0) == model.window_of.end())
+    blocks_max = std::min(blocks_max, rows * row_blocks);
   if (options.kv_bytes) {
     bytes = *options.kv_bytes;
   } else {
     // At least one row can reach the full context; the rest share.
-    const auto row_tokens = static_cast<std::uint64_t>(context_tokens_max) + kBlockTokens - 1;
-    const auto rows = static_cast<std::uint64_t>(std::max(1, options.sequences_max));
-    const auto tokens = std::max(row_tokens, rows * row_tokens / kDefaultContextShare);
-    const auto wanted = tokens / kBlockTokens * shape.block_bytes();
+    blocks_max =
+        std::min(blocks_max, std::max(row_blocks, rows * row_blocks / kDefaultContextShare));
     const auto limit = static_cast<double>(memory_limit);
     const double room =
         std::max(0.0, limit * kBesideActivations - static_cast<double>(weights_bytes));
-    bytes = std::min(wanted, static_cast<std::uint64_t>(std::min(limit * kKvShare, room)));
+    bytes = static_cast<std::uint64_t>(std::min(limit * kKvShare, room));
   }
-  constexpr std::uint64_t kBlocksMax = INT32_MAX / kBlockTokens;  // Slots are int32.
-  const auto blocks = std::min(bytes / shape.block_bytes(), kBlocksMax);
-  if (blocks == 0 || weights_bytes + bytes > memory_limit) {
+  const auto divided = [&](std::uint64_t blocks) {
+    return divide_pool(model, options, policy.dtype, static_cast<int>(blocks));
+  };
+  std::uint64_t blocks = 0;  // The most known to fit.
+  for (std::uint64_t beyond = blocks_max + 1; blocks + 1 < beyond;) {
+    const std::uint64_t middle = blocks + (beyond - blocks) / 2;
+    (divided(middle).shape.bytes() <= bytes ? blocks : beyond) = middle;
+  }
+  PoolPlan plan = divided(blocks);
+  if (blocks == 0 ||
+      weights_bytes + (options.kv_bytes ? bytes : plan.shape.bytes()) > memory_limit) {
     return fail(
         ErrorCode::kOutOfMemory,
         fmt::format("[runner] a key/value pool of {} bytes (a block takes {}) beside {} MiB "
                     "of weights does not fit a memory limit of {} MiB",
                     bytes,
-                    shape.block_bytes(),
+                    divided(1).shape.bytes(),
                     weights_bytes / kMiB,
                     memory_limit / kMiB));
   }
-  shape.blocks = static_cast<int>(blocks);
-  return shape;
+  return plan;
 }
 
 Result<SamplingParams> default_sampling(const Checkpoint& checkpoint) {
@@ -271,12 +327,14 @@ Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProg
       .kv_bytes = 0,
       .weights_digest = checkpoint->digest,
       .default_sampling = *sampling};
-  auto pool = pool_shape(
-      shape, options, info.context_tokens_max, *policy, info.weights_bytes, memory_limit);
+  auto pool =
+      plan_pool(shape, options, info.context_tokens_max, *policy, info.weights_bytes, memory_limit);
   if (!pool) return pool.error();
-  info.blocks_total = pool->blocks;
-  info.kv_bytes = pool->bytes();
-  auto runner = std::make_unique<ModelRunner>(std::move(info), std::move(*model), *pool);
+  info.blocks_total = pool->blocks_total;
+  info.windows = std::move(pool->windows);
+  info.kv_bytes = pool->shape.bytes();
+  auto runner =
+      std::make_unique<ModelRunner>(std::move(info), std::move(*model), std::move(pool->shape));
   if (progress) progress(1.0);
   return std::unique_ptr<Runner>(std::move(runner));
 }

@@ -21,6 +21,7 @@ struct ModelOptions {
       kv_bytes;  ///< KV pool; by default what `sequences_max` rows of a
                  ///< quarter context need, within a quarter of the memory limit.
   int sequences_max = 64;
+  int step_tokens_max = 512;  ///< What windows need blocks for, besides rows.
 };
 
 /// Fraction done in [0, 1], called from the loading thread.

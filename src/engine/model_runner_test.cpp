@@ -269,6 +269,30 @@ TEST(ModelRunner, RefusesAPoolThatDoesNotFit) {
   EXPECT_EQ(load_runner(options, {}).error().code, ErrorCode::kOutOfMemory);
 }
 
+// R-ENG-4: gemma2's small model has one layer that sees 20 positions and one that sees all.
+TEST(ModelRunner, LayersWithAWindowGetTheBlocksTheirRowsCanNeedAndTheOthersTheRest) {
+  ModelOptions options;
+  options.source = std::filesystem::path{MLXS_SOURCE_DIR} / "tests/golden/models/gemma2_f32";
+  options.kv_bytes = std::uint64_t{4} << 20;
+  options.sequences_max = 2;
+  options.step_tokens_max = 64;
+
+  const ModelInfo info = load_runner(options, {}).value()->info();
+
+  ASSERT_EQ(info.windows.size(), 1u);
+  EXPECT_EQ(info.windows[0].tokens, 20);
+  EXPECT_EQ(info.windows[0].blocks_total, 2 * (1 + 2) + 2);
+  constexpr std::uint64_t kLayerBlock = 2 * 2 * 16 * 32 * sizeof(float);  // keys, values, 2 heads
+  EXPECT_EQ(info.kv_bytes,
+            kLayerBlock * static_cast<std::uint64_t>(info.blocks_total + 2 * (1 + 2) + 2));
+  EXPECT_GT(info.kv_bytes + kLayerBlock, *options.kv_bytes);  // nothing is left unused
+
+  options.kv_bytes = 11 * kLayerBlock;  // fewer than the window could need: as many for each
+  const ModelInfo small = load_runner(options, {}).value()->info();
+  EXPECT_EQ(small.blocks_total, 5);
+  EXPECT_EQ(small.windows[0].blocks_total, 5);
+}
+
 TEST(ModelRunner, ByDefaultRowsShareAQuarterContextEach) {
   ModelOptions options = options_of(TinyGguf{});
   options.kv_bytes.reset();

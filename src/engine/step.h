@@ -16,6 +16,9 @@ struct Segment {
   int q_len = 0;
   int kv_len = 0;               ///< Positions the row holds once this step is done.
   std::vector<BlockId> blocks;  ///< Its block table; covers kv_len positions.
+  /// Its tables for layers with ModelInfo::windows[k], of the same length. Entries before the
+  /// first block that the row still has repeat that one. Empty: `blocks` serve them, too.
+  std::vector<std::vector<BlockId>> window_blocks = {};
 };
 
 /// One forward pass over packed tokens: prefill chunks and decode rows mixed, never padded.

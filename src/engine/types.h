@@ -10,7 +10,8 @@ namespace mlxs::engine {
 using TokenId = std::int32_t;
 /// A sequence in the engine; never reused within a process.
 enum class SequenceId : std::uint64_t {};
-/// Index of a block of key/value positions in the pool; the same index in every layer.
+/// Index of a block of key/value positions; the same index in every layer without a window, and in
+/// every layer that sees the same window.
 enum class BlockId : std::int32_t {};
 
 /// Arithmetic of activations. kAuto on CPU is float32 but for products with quantised
@@ -83,16 +84,23 @@ struct TokenLogprob {
   std::vector<TopLogprob> top = {};  ///< The most probable tokens in its place, best first.
 };
 
+/// Layers that see a window only: their blocks, which are apart from those of other layers.
+struct KvWindow {
+  int tokens = 0;        ///< Positions a query sees, itself included; >= 1.
+  int blocks_total = 0;  ///< >= 1
+};
+
 /// What the rest of the program needs to know of a loaded model. A snapshot, never changes.
 struct ModelInfo {
-  std::string architecture;         ///< `model_type`, e.g. "llama".
-  int vocab_size = 0;               ///< Width of a logits row.
-  int context_tokens_max = 0;       ///< Prompt plus completion.
-  int block_tokens = 0;             ///< Positions in a block.
-  int blocks_total = 0;             ///< Blocks in the pool.
-  std::vector<TokenId> end_tokens;  ///< A generated one of these ends the sequence.
+  std::string architecture;            ///< `model_type`, e.g. "llama".
+  int vocab_size = 0;                  ///< Width of a logits row.
+  int context_tokens_max = 0;          ///< Prompt plus completion.
+  int block_tokens = 0;                ///< Positions in a block.
+  int blocks_total = 0;                ///< Blocks of the layers without a window.
+  std::vector<KvWindow> windows = {};  ///< Of the layers that have one, each once, ascending.
+  std::vector<TokenId> end_tokens;     ///< A generated one of these ends the sequence.
   std::uint64_t weights_bytes = 0;
-  std::uint64_t kv_bytes = 0;  ///< Of the whole pool.
+  std::uint64_t kv_bytes = 0;  ///< Of the whole pool, windows included.
   std::string weights_digest;  ///< Hex SHA-256 over configuration, tensor headers, size, mtime.
   // Defaults from the model's generation configuration, where it has one.
   SamplingParams default_sampling{};

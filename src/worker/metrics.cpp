@@ -75,7 +75,10 @@ Metrics::Metrics(const std::string& model)
           "vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", labels_)),
       blocks_cached_(registry_.gauge("mlx_prefix_cache_blocks",
                                      "Key/value blocks that the prefix cache can find.",
-                                     {{"model", model}})) {}
+                                     {{"model", model}})),
+      window_blocks_used_(registry_.gauge("mlx_window_blocks_used",
+                                          "Blocks in use of layers with sliding windows.",
+                                          {{"model", model}})) {}
 
 void Metrics::count_finished(std::string_view reason) {
   telemetry::Labels labels = labels_;
@@ -103,6 +106,7 @@ void Metrics::set_engine(const engine::EngineStats& stats) {
   advance(prefix_queries_, last_.prefix_queries, stats.prefix_queries);
   advance(prefix_hits_, last_.prefix_hits, stats.prefix_hits);
   blocks_cached_.set(stats.blocks_cached);
+  window_blocks_used_.set(stats.window_blocks_total - stats.window_blocks_free);
 }
 
 }  // namespace mlxs::worker

@@ -49,6 +49,7 @@ class Metrics {
   telemetry::Counter& prefix_queries_;
   telemetry::Counter& prefix_hits_;
   telemetry::Gauge& blocks_cached_;
+  telemetry::Gauge& window_blocks_used_;
 };
 
 }  // namespace mlxs::worker

@@ -2,12 +2,15 @@
 
 #include "worker/worker_fixture.h"
 
+#include <boost/json/parse.hpp>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <vector>
 
 namespace mlxs::worker {
 namespace {
@@ -148,6 +151,29 @@ TEST_F(WorkerMetrics, CountAnswersThatFailed) {
 
   EXPECT_EQ(value("vllm:request_success_total", "finished_reason=\"error\""), 1);
   EXPECT_EQ(value("mlx_rejected_total", "reason=\"deadline\""), 1);
+}
+
+TEST(WorkerMetricsOfWindows, CountBlocksInUse) {
+  Gate gate;
+  RunningWorker worker{{.windows = {{.tokens = 8, .blocks_total = 4096}},
+                        .endless = true,
+                        .before_step = [&](std::uint64_t) { gate.pass(); }}};
+  worker.wait_ready();
+  gate.close();
+  std::jthread client{[&] {
+    (void)post(worker, kCompletions, R"({"model":"fake","prompt":"abcdefg","max_tokens":1})");
+  }};
+  gate.wait_held();
+  // Eight tokens in blocks of four.
+  EXPECT_EQ(value_of(get(worker, "/metrics").body, "mlx_window_blocks_used"), 2);
+  EventStream stream{worker.address(), "GET", "/internal/state"};
+  const auto state = boost::json::parse(stream.next().value());
+  EXPECT_EQ(state.at("window_blocks_free"), 4094);
+  EXPECT_EQ(state.at("window_blocks_total"), 4096);
+  gate.open();
+  client.join();
+
+  EXPECT_EQ(value_of(get(worker, "/metrics").body, "mlx_window_blocks_used"), 0);
 }
 
 TEST(WorkerMetricsWithFewBlocks, CountPreemptions) {

@@ -117,6 +117,7 @@ engine::ModelOptions model_options(const Options& options) {
   model.context_tokens_max = options.context_tokens_max;
   model.kv_bytes = options.kv_bytes;
   model.sequences_max = options.sequences_max;
+  model.step_tokens_max = options.step_tokens_max;
   return model;
 }
 

@@ -37,6 +37,8 @@ void add_engine(json::object& state, engine::Engine& engine) {
   state["blocks_total"] = stats.blocks_total;
   state["blocks_free"] = stats.blocks_free;
   state["blocks_cached"] = stats.blocks_cached;
+  state["window_blocks_total"] = stats.window_blocks_total;
+  state["window_blocks_free"] = stats.window_blocks_free;
   state["prefix_queries"] = stats.prefix_queries;
   state["prefix_hits"] = stats.prefix_hits;
   state["step_ms_p50"] = milliseconds(stats.step_seconds_p50);

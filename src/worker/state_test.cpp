@@ -42,6 +42,8 @@ TEST(State, TellsAtOnceWhatAWorkerIs) {
                            "weights_bytes",
                            "kv_bytes",
                            "blocks_cached",
+                           "window_blocks_total",
+                           "window_blocks_free",
                            "prefix_queries",
                            "prefix_hits"})
     EXPECT_TRUE(state.at(name).is_number()) << name;

@@ -47,6 +47,7 @@ Result<std::unique_ptr<engine::Runner>> load(const ModelKnobs& knobs,
   FakeRunner::Options options;
   options.context_tokens_max = knobs.context_tokens_max;
   options.blocks_total = knobs.blocks_total;
+  options.windows = knobs.windows;
   if (knobs.endless) options.next = &endless_next;
   options.before_run = [knobs](std::uint64_t run, const engine::Step&) {
     return before_step(knobs, run);

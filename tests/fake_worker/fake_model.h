@@ -1,10 +1,12 @@
 #pragma once
 
 #include "base/deadline.h"
+#include "engine/types.h"
 #include "worker/codec.h"
 
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace mlxs::fake {
 
@@ -12,6 +14,7 @@ namespace mlxs::fake {
 struct ModelKnobs {
   int context_tokens_max = 2048;
   int blocks_total = 4096;
+  std::vector<engine::KvWindow> windows = {};  ///< As FakeRunner's.
   bool has_template = true;
   bool endless = false;         ///< Never draws the end token, so the request's limit ends answers.
   Milliseconds load{0};         ///< Time a load takes, with progress.

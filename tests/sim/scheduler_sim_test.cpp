@@ -21,6 +21,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <unordered_set>
@@ -90,7 +91,10 @@ struct Tally {
   std::uint64_t prefix_hits = 0;      // tokens
   std::uint64_t evictions = 0;
   std::uint64_t forks = 0;
-  std::uint64_t cut_chunks = 0;  // by the ceiling of a step's time
+  std::uint64_t cut_chunks = 0;          // by the ceiling of a step's time
+  std::uint64_t unseen = 0;              // entries of windows' tables whose blocks are gone
+  std::uint64_t window_prefix_hits = 0;  // tokens, in worlds with windows
+  std::uint64_t windows_full = 0;        // steps after which a window's pool had no free block
 };
 
 /// One scheduler with random limits and random traffic.
@@ -111,6 +115,7 @@ class World {
                .token_seconds = between(1, 20) * 1e-4,
                .read_seconds = between(0, 10) * 1e-5};
     }
+    add_windows();
     pool_.emplace(limits_.blocks_total);
     scheduler_.emplace(limits_, *pool_);
     slots_.resize(static_cast<std::size_t>(limits_.blocks_total * limits_.block_tokens));
@@ -138,6 +143,12 @@ class World {
     require(scheduler_->idle(), "the scheduler keeps a sequence nobody has");
     require(pool_->free() + tree.evictable() == pool_->total(), "blocks leak");
     require(tree.size() == tree.evictable(), "a prefix keeps a taker nobody has");
+    for (const WindowBlocks& window : scheduler_->windows()) {
+      require(window.kept() == window.evictable() &&
+                  window.pool().free() + window.kept() == window.pool().total(),
+              "blocks of a window leak");
+      tally_.window_prefix_hits += scheduler_->counts().prefix_hits;
+    }
     require(limits_.prefix_cache || tree.size() == 0, "keeps prefixes without being asked to");
     require(scheduler_->plan(cost_).empty(), "a plan without sequences");
     tally_.preemptions += scheduler_->counts().preemptions;
@@ -150,6 +161,22 @@ class World {
     return low + static_cast<int>(random_() % static_cast<std::uint64_t>(high - low + 1));
   }
   bool chance(int percent) { return between(0, 99) < percent; }
+
+  /// Drawn from a copy, so that a seed's worlds are otherwise what they were without windows.
+  void add_windows() {
+    std::mt19937_64 random = random_;
+    const auto below = [&](int count) {
+      return static_cast<int>(random() % static_cast<std::uint64_t>(count));
+    };
+    for (int k = below(4) - 1; k > 0; --k) {
+      const int window = 1 + below(40);
+      const int needed = window_blocks_needed(
+          window, limits_.block_tokens, limits_.sequences_max, limits_.step_tokens_max);
+      limits_.windows.push_back({window, std::min(limits_.blocks_total, needed)});
+      window_slots_.emplace_back(
+          static_cast<std::size_t>(limits_.windows.back().blocks_total * limits_.block_tokens));
+    }
+  }
 
   /// Prompts that often begin alike: a family's beginning, or an earlier answer, and some more.
   std::vector<TokenId> make_prompt() {
@@ -250,6 +277,8 @@ class World {
       commit(plan);
     }
     scheduler_->verify();
+    for (const WindowBlocks& window : scheduler_->windows())
+      tally_.windows_full += window.pool().free() == 0;
     require(scheduler_->running() + scheduler_->waiting() == static_cast<int>(clients_.size()),
             "sequences lost or kept");
   }
@@ -366,12 +395,38 @@ class World {
       tally_.shared_blocks += rows > 1;
     }
     for (const Segment& segment : plan.step.segments)
-      for (auto k =
-               static_cast<std::size_t>((segment.kv_len - segment.q_len) / limits_.block_tokens);
-           k < segment.blocks.size();
-           ++k)
+      for (std::size_t k = first_written(segment); k < segment.blocks.size(); ++k)
         require(pool_->holders(segment.blocks[k]) == 1 && tables.at(segment.blocks[k]) == 1,
                 "writes a block that others read");
+    for (std::size_t w = 0; w < limits_.windows.size(); ++w) check_window_blocks(plan, w);
+  }
+
+  std::size_t first_written(const Segment& segment) const {
+    return static_cast<std::size_t>((segment.kv_len - segment.q_len) / limits_.block_tokens);
+  }
+
+  void check_window_blocks(const StepPlan& plan, std::size_t w) {
+    const BlockPool& pool = scheduler_->windows().at(w).pool();
+    std::map<BlockId, int> tables;
+    for (const Segment& segment : plan.step.segments) {
+      const std::vector<BlockId>& table = segment.window_blocks.at(w);
+      require(table.size() == segment.blocks.size(), "a window's table has the wrong size");
+      const std::set<BlockId> row{table.begin(), table.end()};
+      for (const BlockId block : row) ++tables[block];
+      tally_.unseen += table.size() - row.size();
+      // R-ENG-4: what the window reaches into, what is written, and a block at either end.
+      const int most =
+          limits_.blocks_for(limits_.windows[w].tokens) + limits_.blocks_for(segment.q_len) + 1;
+      require(static_cast<int>(row.size()) <= most, "a window keeps more than it needs");
+    }
+    for (const auto& [block, rows] : tables)
+      require(pool.holders(block) >= rows, "fewer holders of a window's block than takers");
+    for (const Segment& segment : plan.step.segments)
+      for (std::size_t k = first_written(segment); k < segment.blocks.size(); ++k) {
+        const BlockId block = segment.window_blocks[w][k];
+        require(pool.holders(block) == 1 && tables.at(block) == 1,
+                "writes a window's block that others read");
+      }
   }
 
   // R-ENG-5: a step with decode rows takes no longer than it may.
@@ -403,10 +458,13 @@ class World {
     }
   }
 
+  Slot& slot(std::vector<Slot>& slots, const std::vector<BlockId>& blocks, int position) {
+    const auto block = blocks[static_cast<std::size_t>(position / limits_.block_tokens)];
+    return slots[static_cast<std::size_t>(block) * static_cast<std::size_t>(limits_.block_tokens) +
+                 static_cast<std::size_t>(position % limits_.block_tokens)];
+  }
   Slot& slot(const Segment& segment, int position) {
-    const auto block = segment.blocks[static_cast<std::size_t>(position / limits_.block_tokens)];
-    return slots_[static_cast<std::size_t>(block) * static_cast<std::size_t>(limits_.block_tokens) +
-                  static_cast<std::size_t>(position % limits_.block_tokens)];
+    return slot(slots_, segment.blocks, position);
   }
 
   void write(const StepPlan& plan) {
@@ -418,6 +476,8 @@ class World {
         slot(segment, position) = {
             position,
             extend(before, plan.step.tokens[static_cast<std::size_t>(segment.q_start + k)])};
+        for (std::size_t w = 0; w < window_slots_.size(); ++w)
+          slot(window_slots_[w], segment.window_blocks[w], position) = slot(segment, position);
       }
       clients_.at(plan.rows[i]).computed = segment.kv_len;
     }
@@ -435,11 +495,19 @@ class World {
     for (std::size_t i = 0; i < plan.rows.size(); ++i) {
       const Segment& segment = plan.step.segments[i];
       const Client& client = clients_.at(plan.rows[i]);
-      for (int position = 0; position < segment.kv_len; ++position) {
-        const Slot& stored = slot(segment, position);
+      const auto check = [&](const Slot& stored, int position) {
         require(stored.position == position &&
                     stored.hash == client.hashes[static_cast<std::size_t>(position) + 1],
                 "reads keys and values of another history");
+      };
+      for (int position = 0; position < segment.kv_len; ++position)
+        check(slot(segment, position), position);
+      for (std::size_t w = 0; w < window_slots_.size(); ++w) {
+        const int first_query = segment.kv_len - segment.q_len;
+        for (int position = std::max(0, first_query - limits_.windows[w].tokens + 1);
+             position < segment.kv_len;
+             ++position)
+          check(slot(window_slots_[w], segment.window_blocks[w], position), position);
       }
     }
     for (const Draw& draw : plan.draws) {
@@ -469,6 +537,7 @@ class World {
   std::optional<BlockPool> pool_;
   std::optional<Scheduler> scheduler_;
   std::vector<Slot> slots_;
+  std::vector<std::vector<Slot>> window_slots_;
   std::map<SequenceId, Client> clients_;
   std::array<std::vector<TokenId>, 3> families_;
   std::vector<TokenId> last_answer_;
@@ -510,7 +579,8 @@ TEST(SchedulerSim, KeepsItsPromisesOverMillionsOfRandomSteps) {
   fmt::print(
       "{} steps ({} mixed, {} with several prompts), {} finished, {} cancelled, {} expired, "
       "{} refused, {} steps failed, {} preemptions, {} blocks shared, {} prefix tokens found, "
-      "{} evictions, {} forks, {} chunks cut\n",
+      "{} evictions, {} forks, {} chunks cut, {} blocks of windows gone, {} prefix tokens found "
+      "with windows, {} windows full\n",
       tally.steps,
       tally.mixed_steps,
       tally.shared_prefills,
@@ -524,7 +594,10 @@ TEST(SchedulerSim, KeepsItsPromisesOverMillionsOfRandomSteps) {
       tally.prefix_hits,
       tally.evictions,
       tally.forks,
-      tally.cut_chunks);
+      tally.cut_chunks,
+      tally.unseen,
+      tally.window_prefix_hits,
+      tally.windows_full);
   if (HasFailure()) return;
   // The traffic reached what it is meant to test.
   EXPECT_GT(tally.steps, 500 * worlds);
@@ -541,6 +614,9 @@ TEST(SchedulerSim, KeepsItsPromisesOverMillionsOfRandomSteps) {
   EXPECT_GT(tally.evictions, 5 * worlds);
   EXPECT_GT(tally.forks, 5 * worlds);
   EXPECT_GT(tally.cut_chunks, 5 * worlds);
+  EXPECT_GT(tally.unseen, 50 * worlds);
+  EXPECT_GT(tally.window_prefix_hits, 20 * worlds);
+  EXPECT_GT(tally.windows_full, 20 * worlds);
 }
 
 // Found that decode rows starved behind younger ones that kept arriving.

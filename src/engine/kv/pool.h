@@ -16,17 +16,14 @@ namespace mlxs::engine {
 inline constexpr int kBlockTokens = 32;
 
 struct KvPoolShape {
-  int layers = 0;
-  int blocks = 0;
+  std::vector<int> blocks;  ///< By layer.
   int kv_heads = 0;
   int head_dim = 0;
   mlx::core::Dtype dtype = mlx::core::float32;
 
-  /// Keys and values of one block in all layers.
+  /// Keys and values of one block in one layer.
   [[nodiscard]] std::uint64_t block_bytes() const;
-  [[nodiscard]] std::uint64_t bytes() const {
-    return block_bytes() * static_cast<std::uint64_t>(blocks);
-  }
+  [[nodiscard]] std::uint64_t bytes() const;
 };
 
 /// The arrays behind all rows' keys and values, allocated once. Which row owns which block is the
@@ -34,7 +31,7 @@ struct KvPoolShape {
 class KvPool {
  public:
   /// Throws what MLX throws when the memory is not to be had.
-  explicit KvPool(const KvPoolShape& shape);
+  explicit KvPool(KvPoolShape shape);
 
   [[nodiscard]] const KvPoolShape& shape() const { return shape_; }
   [[nodiscard]] const std::vector<KvLayer>& layers() const { return layers_; }

@@ -20,7 +20,8 @@ namespace {
 
 namespace mx = mlx::core;
 
-constexpr KvPoolShape kShape{.layers = 2, .blocks = 64, .kv_heads = 2, .head_dim = 16};
+constexpr int kBlocks = 64;
+const KvPoolShape kShape{.blocks = {kBlocks, kBlocks}, .kv_heads = 2, .head_dim = 16};
 
 KvLayer append(const KvLayer& layer, const std::vector<int>& slots, float value) {
   const int count = static_cast<int>(slots.size());
@@ -51,7 +52,7 @@ std::size_t resident_bytes() {
 TEST(KvPool, TakesMemoryOnlyAsBlocksAreWritten) {
   if (mx::default_device() != mx::Device::cpu || resident_bytes() == 0) GTEST_SKIP();
   KvPoolShape shape = kShape;
-  shape.blocks = 16384;  // 256 MiB
+  shape.blocks = {16384, 16384};  // 256 MiB
   const std::size_t before = resident_bytes();
 
   const KvPool pool(shape);
@@ -68,7 +69,7 @@ TEST(KvPool, AppendWritesItsSlotsAndNoOthers) {
   // [blocks, heads, positions, width]
   const mx::array block = mx::sum(after.keys, std::vector<int>{1, 3});
   mx::eval(block, after.values);
-  for (int slot = 0; slot < kShape.blocks * kBlockTokens; ++slot) {
+  for (int slot = 0; slot < kBlocks * kBlockTokens; ++slot) {
     const bool written = slot == 5 || slot == 63 * kBlockTokens + 31;
     ASSERT_EQ(block.data<float>()[slot], written ? 3.0f * 2 * 16 : 0.0f) << slot;
   }

@@ -64,8 +64,8 @@ void PrefixTree::give_back(NodeId id) {
   if (--node.takers == 0) link_youngest(id);
 }
 
-bool PrefixTree::evict() {
-  if (oldest_ == NodeId::kRoot) return false;
+std::optional<NodeId> PrefixTree::evict() {
+  if (oldest_ == NodeId::kRoot) return std::nullopt;
   const NodeId id = oldest_;
   unlink(id);
   Node& node = at(id);
@@ -79,7 +79,7 @@ bool PrefixTree::evict() {
   unused_.push_back(id);
   --size_;
   ++evictions_;
-  return true;
+  return id;
 }
 
 const PrefixTree::Node& PrefixTree::at(NodeId node) const {

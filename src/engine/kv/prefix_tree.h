@@ -45,8 +45,9 @@ class PrefixTree {
   void take(NodeId node);
   /// One taker less. Without any left the node stays until it is evicted.
   void give_back(NodeId node);
-  /// Frees the block that nobody has used for the longest time; false when all have takers.
-  bool evict();
+  /// Frees the block that nobody has used for the longest time; returns its node, which is no more.
+  /// Nothing when all have takers.
+  std::optional<NodeId> evict();
 
   [[nodiscard]] BlockId block(NodeId node) const { return at(node).block; }
   [[nodiscard]] int size() const { return size_; }                      ///< Blocks it holds.

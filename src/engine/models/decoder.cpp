@@ -7,6 +7,8 @@
 #include <mlx/ops.h>
 
 #include <cstddef>
+#include <iterator>
+#include <set>
 #include <string>
 #include <utility>
 #include <variant>
@@ -106,11 +108,20 @@ Decoder::Decoder(DecoderSpec spec, WeightReader& weights)
              .head_dim = spec_.head_dim,
              .vocab_size = spec_.vocab_size,
              .context_tokens_max = spec_.context_tokens_max,
-             .windows = {}},
+             .windows = {},
+             .window_of = {}},
       dtype_(weights.dtype()),
       embedding_(weights.matrix({"model.embed_tokens", spec_.vocab_size}, spec_.hidden_size)),
       norm_(norm(spec_, "model.norm", weights)) {
-  for (const LayerSpec& layer : spec_.layers) shape_.windows.push_back(layer.attention.window);
+  std::set<int> windows;
+  for (const LayerSpec& layer : spec_.layers)
+    if (layer.attention.window != 0) windows.insert(layer.attention.window);
+  shape_.windows.assign(windows.begin(), windows.end());
+  for (const LayerSpec& layer : spec_.layers) {
+    const auto found = windows.find(layer.attention.window);
+    shape_.window_of.push_back(
+        found == windows.end() ? 0 : 1 + static_cast<int>(std::distance(windows.begin(), found)));
+  }
   for (const RopeArgs& rope : spec_.ropes) {
     ropes_.push_back(make_rope(rope, spec_.head_dim, weights));
   }
@@ -137,14 +148,15 @@ mx::array Decoder::forward(const StepArrays& step, std::vector<KvLayer>& pool) c
 #ifdef MLXS_CUDA
   if (decode_step_ && decode_step_->takes(step)) return (*decode_step_)(step, pool);
 #endif
-  if (fused_step_) return (*fused_step_)(step, pool);
+  if (fused_step_) return (*fused_step_)(step, pool, shape_.window_of);
   return forward_by_layers(step, pool);
 }
 
 mx::array Decoder::forward_by_layers(const StepArrays& step, std::vector<KvLayer>& pool) const {
   mx::array x = embedding(step.tokens, embedding_, dtype_);
   if (spec_.embedding_scale != 1) x = mx::multiply(x, mx::array(spec_.embedding_scale, dtype_));
-  for (std::size_t i = 0; i < layers_.size(); ++i) x = layers_[i](x, step, pool[i]);
+  for (std::size_t i = 0; i < layers_.size(); ++i)
+    x = layers_[i](x, step.of(shape_.window_of[i]), pool[i]);
   x = rms_norm(mx::take(x, step.logits_at, 0), norm_, spec_.rms_norm_eps);
   const mx::array logits = mx::astype(linear(x, head_ ? *head_ : embedding_), mx::float32);
   if (spec_.logit_softcap == 0) return logits;

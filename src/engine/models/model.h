@@ -21,6 +21,14 @@ struct StepArrays {
   mlx::core::array slots;      ///< [T] int32, where its keys and values go (`kv_append`)
   mlx::core::array logits_at;  ///< [R] int32, packed indices
   std::shared_ptr<const AttentionPlan> attention;
+  /// The same step for layers with ModelShape::windows[k], whose slots and tables are others.
+  /// Empty: this one serves them, too.
+  std::vector<StepArrays> windows = {};
+
+  /// As a layer sees it whose ModelShape::window_of is `window`.
+  [[nodiscard]] const StepArrays& of(int window) const {
+    return window == 0 || windows.empty() ? *this : windows[static_cast<std::size_t>(window) - 1];
+  }
 };
 
 /// What the runner has to know of a model before it allocates anything for it.
@@ -30,7 +38,8 @@ struct ModelShape {
   int head_dim = 0;
   int vocab_size = 0;
   int context_tokens_max = 0;
-  std::vector<int> windows;  ///< By layer: positions a query sees, itself included; 0: all.
+  std::vector<int> windows;    ///< Positions a query sees, itself included; each once, ascending.
+  std::vector<int> window_of;  ///< By layer: 1 + an index into `windows`; 0: it sees all.
 };
 
 /// The layers of one architecture with their weights. Engine thread only.

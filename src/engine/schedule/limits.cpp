@@ -1,5 +1,7 @@
 #include "engine/schedule/limits.h"
 
+#include "engine/kv/window_blocks.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -26,6 +28,18 @@ Result<void> SchedulerLimits::validate() const {
           fmt::format(
               "[engine] {} must be at least {}, not {}", bound.name, bound.at_least, bound.value),
           bound.name);
+  for (const KvWindow& window : windows) {
+    const int needed =
+        std::min(blocks_total,
+                 window_blocks_needed(window.tokens, block_tokens, sequences_max, step_tokens_max));
+    if (window.tokens < 1 || window.blocks_total < needed)
+      return fail(ErrorCode::kConfig,
+                  fmt::format("[engine] a window of {} tokens has {} blocks and needs {}",
+                              window.tokens,
+                              window.blocks_total,
+                              needed),
+                  "windows");
+  }
   return {};
 }
 

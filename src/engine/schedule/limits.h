@@ -1,6 +1,10 @@
 #pragma once
 
 #include "base/result.h"
+#include "engine/types.h"
+
+#include <cstddef>
+#include <vector>
 
 namespace mlxs::engine {
 
@@ -12,9 +16,12 @@ struct SchedulerLimits {
   int context_tokens_max = 0;  ///< Prompt plus completion; >= 2.
   int block_tokens = 0;        ///< Positions in a block; >= 1.
   int blocks_total = 0;        ///< >= 1.
-  bool prefix_cache = true;    ///< Blocks of what was computed stay findable until needed.
-  double stall_max_s = 0;  ///< Ceiling of a step that decodes; 0: only step_tokens_max bounds it.
-  int class_steps = 500;   ///< Head start of a priority class over the next lower one; >= 0.
+  /// Layers with windows, whose blocks are so many that they never run out before others do:
+  /// `window_blocks_needed`, or as many as blocks_total.
+  std::vector<KvWindow> windows = {};
+  bool prefix_cache = true;  ///< Blocks of what was computed stay findable until needed.
+  double stall_max_s = 0;    ///< Ceiling of a step that decodes; 0: only step_tokens_max bounds it.
+  int class_steps = 500;     ///< Head start of a priority class over the next lower one; >= 0.
 
   /// kConfig naming the value that is out of range.
   [[nodiscard]] Result<void> validate() const;

@@ -20,6 +20,30 @@ constexpr int kPromptRowsMax = 128;
 
 auto rank_of(const std::unique_ptr<Sequence>& sequence) { return sequence->rank; }
 
+/// Each block has the holders that sequences are, and the tree besides for `in_tree` of them.
+void check_holders(const BlockPool& pool, const std::map<BlockId, int>& by_sequences, int in_tree) {
+  int unused = 0;
+  for (int k = 0; k < pool.total(); ++k) {
+    const BlockId block{k};
+    const auto held = by_sequences.find(block);
+    const int all = pool.holders(block);
+    const int by_tree = all - (held == by_sequences.end() ? 0 : held->second);
+    MLXS_ASSERT(by_tree == 0 || by_tree == 1);
+    in_tree -= by_tree;
+    unused += all == 0;
+  }
+  MLXS_ASSERT(in_tree == 0);
+  MLXS_ASSERT(unused == pool.free());
+}
+
+/// The table of a row's first `blocks` blocks, of which it has only those that are seen.
+std::vector<BlockId> whole_table(const WindowHold& window, int blocks) {
+  std::vector<BlockId> table(static_cast<std::size_t>(blocks), window.blocks.front());
+  const auto end = window.blocks.begin() + (blocks - window.first);
+  std::copy(window.blocks.begin(), end, table.begin() + window.first);
+  return table;
+}
+
 /// The block that a prompt computes next, whole, and the way to it: what two prompts can share.
 struct NextBlock {
   NodeId parent = NodeId::kRoot;
@@ -33,7 +57,7 @@ struct NextBlock {
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerLimits& limits, BlockPool& blocks)
-    : limits_{limits}, kv_{blocks, limits.block_tokens, limits.prefix_cache} {
+    : limits_{limits}, kv_{blocks, limits.block_tokens, limits.prefix_cache, limits.windows} {
   MLXS_ASSERT(limits.validate());
   MLXS_ASSERT(limits.blocks_total == blocks.total());
 }
@@ -317,12 +341,15 @@ void Scheduler::add_segment(Sequence& sequence, int tokens) {
   const int blocks = limits_.blocks_for(kv_len);
   MLXS_ASSERT(blocks <= static_cast<int>(sequence.kv.blocks.size()));
   MLXS_ASSERT(kv_.writable(sequence.kv, from));
+  kv_.grow_windows(sequence.kv, blocks);
   const auto first = static_cast<int>(step.tokens.size());
   step.segments.push_back(
       {.q_start = first,
        .q_len = tokens,
        .kv_len = kv_len,
        .blocks = {sequence.kv.blocks.begin(), sequence.kv.blocks.begin() + blocks}});
+  for (const WindowHold& window : sequence.kv.windows)
+    step.segments.back().window_blocks.push_back(whole_table(window, blocks));
   step.tokens.insert(
       step.tokens.end(), sequence.tokens.begin() + from, sequence.tokens.begin() + kv_len);
   plan_.rows.push_back(sequence.choices.front());
@@ -436,12 +463,22 @@ void Scheduler::verify() const {
   MLXS_ASSERT(!in_step_);
   MLXS_ASSERT(std::ranges::is_sorted(running_, {}, rank_of));
   MLXS_ASSERT(std::ranges::is_sorted(waiting_, {}, rank_of));
+  const std::vector<WindowBlocks>& windows = kv_.windows();
   std::map<BlockId, int> holders;
+  std::vector<std::map<BlockId, int>> window_holders(windows.size());
   int here = 0;
   const auto look_at = [&](const Sequence& sequence) {
     here += static_cast<int>(sequence.choices.size());
     const KvHold& kv = sequence.kv;
     for (const BlockId block : kv.blocks) ++holders[block];
+    const int full = sequence.computed / limits_.block_tokens;
+    for (std::size_t w = 0; w < kv.windows.size(); ++w) {
+      const auto& [first, blocks] = kv.windows[w];
+      MLXS_ASSERT(first == windows[w].first_seen(full));
+      MLXS_ASSERT(first + std::ssize(blocks) >= limits_.blocks_for(sequence.computed));
+      MLXS_ASSERT(first + std::ssize(blocks) <= std::ssize(kv.blocks));
+      for (const BlockId block : blocks) ++window_holders[w][block];
+    }
     for (std::size_t k = 0; k < kv.nodes.size(); ++k)
       MLXS_ASSERT(kv_.tree().block(kv.nodes[k]) == kv.blocks.at(k));
     if (kv_.keeps_prefixes())
@@ -454,19 +491,9 @@ void Scheduler::verify() const {
     MLXS_ASSERT(sequence->kv.blocks.empty());
   }
   MLXS_ASSERT(here == here_);
-  int in_tree = 0;
-  int unused = 0;
-  for (int k = 0; k < limits_.blocks_total; ++k) {
-    const BlockId block{k};
-    const auto held = holders.find(block);
-    const int by_sequences = held == holders.end() ? 0 : held->second;
-    const int all = kv_.pool().holders(block);
-    MLXS_ASSERT(all == by_sequences || all == by_sequences + 1);
-    in_tree += all - by_sequences;
-    unused += all == 0;
-  }
-  MLXS_ASSERT(in_tree == kv_.tree().size());
-  MLXS_ASSERT(unused == kv_.pool().free());
+  check_holders(kv_.pool(), holders, kv_.tree().size());
+  for (std::size_t w = 0; w < windows.size(); ++w)
+    check_holders(windows[w].pool(), window_holders[w], windows[w].kept());
 }
 
 }  // namespace mlxs::engine

@@ -96,6 +96,8 @@ struct SchedulerCounts {
 /// block
 ///   for every row that runs already, so that what runs can grow; a sequence alone is always
 ///   admitted, since submit refused what can't fit.
+/// - Of layers with a window a sequence holds only what its next tokens see. These blocks have
+///   pools of their own that never run out first, so nothing here depends on them (`KvSpace`).
 /// - A decode row that needs a block takes a free one, else evicts the prefix block unused for the
 ///   longest time, else preempts the running sequence of the last rank: that one gives back its
 ///   blocks, waits at its rank and later prefills what is no longer found of its prompt and what
@@ -136,6 +138,7 @@ class Scheduler {
   /// Tokens to prefill before all that is here decodes.
   [[nodiscard]] std::int64_t queued_prefill_tokens() const;
   [[nodiscard]] const PrefixTree& prefixes() const { return kv_.tree(); }
+  [[nodiscard]] const std::vector<WindowBlocks>& windows() const { return kv_.windows(); }
   /// Asserts what must hold between steps: that every block's holders are the sequences that have
   /// it, plus the tree; that none is lost; that ranks are in order. For simulations: it looks at
   /// every block of every sequence.

@@ -43,6 +43,7 @@ FakeRunner::FakeRunner(Options options) : options_{std::move(options)} {
   info_.context_tokens_max = options_.context_tokens_max;
   info_.block_tokens = options_.block_tokens;
   info_.blocks_total = options_.blocks_total;
+  info_.windows = options_.windows;
   info_.end_tokens = {kFakeEndToken};
   info_.weights_digest = std::string(64, '0');
   slots_.resize(static_cast<std::size_t>(options_.blocks_total) *

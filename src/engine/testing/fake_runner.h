@@ -27,6 +27,7 @@ class FakeRunner : public Runner {
     int context_tokens_max = 512;
     int block_tokens = 4;
     int blocks_total = 1024;
+    std::vector<KvWindow> windows = {};  ///< Named only: its memory is that of layers without one.
     /// The token after a history, instead of the hash. Must not depend on anything else.
     std::function<TokenId(std::span<const TokenId> history)> next = {};
     /// Called before each run with the number of runs before it. May block, to hold a step under

@@ -246,7 +246,10 @@ Loaded load_directly(const std::string& name, const WeightPolicy& policy) {
   }
   const ModelShape& shape = loaded.model->shape();
   loaded.pool = std::make_unique<KvPool>(
-      KvPoolShape{shape.layers, 4, shape.kv_heads, shape.head_dim, policy.dtype});
+      KvPoolShape{std::vector<int>(static_cast<std::size_t>(shape.layers), 4),
+                  shape.kv_heads,
+                  shape.head_dim,
+                  policy.dtype});
   return loaded;
 }
 

@@ -70,11 +70,13 @@ struct Layer {
   Product qkv, output, gate_up, down;
 };
 
-/// A layer's part of the pool, as `KvLayer` lays it out.
+/// A layer's part of the pool, as `KvLayer` lays it out, and what of it the step writes and reads.
 struct Pool {
   float* keys;
   float* values;
   int block_tokens;
+  const std::int32_t* slots;
+  const AttentionPieces* attention;
 };
 
 void add_row(const float* x, int width, float* to) {
@@ -147,10 +149,8 @@ class FusedStep::State {
   struct Step {
     const std::int32_t* tokens;
     const std::int32_t* positions;
-    const std::int32_t* slots;
     const std::int32_t* logits_at;
     int count, rows;
-    const AttentionPieces* attention;
     const std::vector<Pool>& pools;
   };
 
@@ -294,8 +294,8 @@ class FusedStep::State {
       float* const row = wide(t, all);
       if (vectors.qkv_bias != nullptr) add_row(vectors.qkv_bias, all, row);
       const float* const cosines = angles(rope, t, step.count);
-      const int block = step.slots[t] / pool.block_tokens;
-      const int at = step.slots[t] % pool.block_tokens;
+      const int block = pool.slots[t] / pool.block_tokens;
+      const int at = pool.slots[t] % pool.block_tokens;
       const auto place = [&](float* in, int kv_head) {
         const std::int64_t matrix = std::int64_t{block} * spec_.kv_heads + kv_head;
         return in + (matrix * pool.block_tokens + at) * width;
@@ -342,7 +342,7 @@ class FusedStep::State {
                     .params = {attention.scale * rope.magnitude * rope.magnitude,
                                attention.window,
                                attention.softcap}},
-                   *step.attention);
+                   *step.pools[i].attention);
   }
 
   /// `which`: of the step's tokens, or null for all.
@@ -400,28 +400,36 @@ class FusedStep::State {
 
 namespace {
 
-/// inputs: tokens, positions, slots, logits_at, then keys and values of every layer.
-struct StepKernel {
-  std::shared_ptr<FusedStep::State> state;
+/// Block tables of layers that see one window, or of those without.
+struct Tables {
   std::shared_ptr<const AttentionPlan> plan;
   std::shared_ptr<const AttentionPieces> pieces;
+};
+
+/// inputs: tokens, positions, logits_at, the slots of every entry of `tables`, then keys and values
+/// of every layer.
+struct StepKernel {
+  std::shared_ptr<FusedStep::State> state;
+  std::vector<Tables> tables;
+  std::vector<std::size_t> table_of;  ///< By layer.
 
   void operator()(const std::vector<CpuInput>& inputs, float* out) const {
-    constexpr std::size_t kFirstPool = 4;
+    constexpr std::size_t kFirstSlots = 3;
     std::vector<Pool> pools;
-    for (std::size_t i = kFirstPool; i < inputs.size(); i += 2) {
+    for (std::size_t i = kFirstSlots + tables.size(); i < inputs.size(); i += 2) {
+      const std::size_t table = table_of[pools.size()];
       // Written in place: that is what the pool is for (`kv_append`).
       pools.push_back({const_cast<float*>(inputs[i].as<float>()),
                        const_cast<float*>(inputs[i + 1].as<float>()),
-                       inputs[i].shape[2]});
+                       inputs[i].shape[2],
+                       inputs[kFirstSlots + table].as<std::int32_t>(),
+                       tables[table].pieces.get()});
     }
     state->run({.tokens = inputs[0].as<std::int32_t>(),
                 .positions = inputs[1].as<std::int32_t>(),
-                .slots = inputs[2].as<std::int32_t>(),
-                .logits_at = inputs[3].as<std::int32_t>(),
+                .logits_at = inputs[2].as<std::int32_t>(),
                 .count = inputs[0].shape[0],
-                .rows = inputs[3].shape[0],
-                .attention = pieces.get(),
+                .rows = inputs[2].shape[0],
                 .pools = pools},
                out);
   }
@@ -444,21 +452,26 @@ std::unique_ptr<FusedStep> FusedStep::make(const DecoderSpec& spec,
   return std::unique_ptr<FusedStep>(new FusedStep(std::move(state)));
 }
 
-mx::array FusedStep::operator()(const StepArrays& step, const std::vector<KvLayer>& pool) const {
+mx::array FusedStep::operator()(const StepArrays& step,
+                                const std::vector<KvLayer>& pool,
+                                const std::vector<int>& window_of) const {
+  const DecoderSpec& spec = state_->spec();
   const int rows = step.logits_at.shape(0);
   state_->reserve(step.tokens.shape(0), rows);
-  std::vector<mx::array> inputs{step.tokens, step.positions, step.slots, step.logits_at};
-  for (const KvLayer& layer : pool) {
-    inputs.push_back(layer.keys);
-    inputs.push_back(layer.values);
+  StepKernel kernel{.state = state_, .tables = {}, .table_of = {}};
+  std::vector<mx::array> inputs{step.tokens, step.positions, step.logits_at};
+  for (int window = 0; window <= static_cast<int>(step.windows.size()); ++window) {
+    const StepArrays& arrays = step.of(window);
+    inputs.push_back(arrays.slots);
+    kernel.tables.push_back(
+        {arrays.attention, attention_pieces(arrays.attention, spec.heads, spec.kv_heads)});
   }
-  const DecoderSpec& spec = state_->spec();
-  return cpu_op(
-      "mlxs::FusedStep",
-      {rows, spec.vocab_size},
-      std::move(inputs),
-      StepKernel{
-          state_, step.attention, attention_pieces(step.attention, spec.heads, spec.kv_heads)});
+  for (std::size_t i = 0; i < pool.size(); ++i) {
+    inputs.push_back(pool[i].keys);
+    inputs.push_back(pool[i].values);
+    kernel.table_of.push_back(step.windows.empty() ? 0 : static_cast<std::size_t>(window_of[i]));
+  }
+  return cpu_op("mlxs::FusedStep", {rows, spec.vocab_size}, std::move(inputs), std::move(kernel));
 }
 
 }  // namespace mlxs::engine::cpu

@@ -30,10 +30,11 @@ class FusedStep {
                                                        const Weight& head);
   ~FusedStep();
 
-  /// As Model::forward; pools are written in place and stay the same arrays. One step at a time:
+  /// As Model::forward, of a model with ModelShape::window_of; pools are written in place and stay the same arrays. One step at a time:
   /// the result is evaluated before the next one is asked for.
   [[nodiscard]] mlx::core::array operator()(const StepArrays& step,
-                                            const std::vector<KvLayer>& pool) const;
+                                            const std::vector<KvLayer>& pool,
+                                            const std::vector<int>& window_of) const;
 
   class State;
 

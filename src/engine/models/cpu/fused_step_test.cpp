@@ -39,7 +39,10 @@ struct Loaded {
   [[nodiscard]] const Decoder& decoder() const { return dynamic_cast<const Decoder&>(*model); }
   [[nodiscard]] KvPool pool() const {
     const ModelShape& shape = model->shape();
-    return KvPool({shape.layers, kBlocks, shape.kv_heads, shape.head_dim, mx::float32});
+    return KvPool({std::vector<int>(static_cast<std::size_t>(shape.layers), kBlocks),
+                   shape.kv_heads,
+                   shape.head_dim,
+                   mx::float32});
   }
 };
 

@@ -113,8 +113,8 @@ bool fits(const DecoderSpec& spec) {
     const bool experts_fit =
         block.experts == 0 || (block.experts <= kExpertsMax && block.experts % kFeatureTile == 0 &&
                                block.experts_per_token <= kExpertsEachMax);
-    return !layer.output_norms && !layer.attention.output_bias && !block.bias && experts_fit &&
-           block.activation == Activation::kSilu &&
+    return !layer.output_norms && !layer.attention.output_bias && layer.attention.window == 0 &&
+           !block.bias && experts_fit && block.activation == Activation::kSilu &&
            whole_tiles(spec.hidden_size, block.intermediate_size);
   });
 }
