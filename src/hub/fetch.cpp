@@ -1,5 +1,6 @@
 #include "hub/fetch.h"
 
+#include "base/file_lock.h"
 #include "base/log.h"
 #include "hub/partial_file.h"
 #include "hub/refusal.h"
@@ -10,8 +11,10 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <optional>
 #include <random>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -293,8 +296,12 @@ Result<std::string> fetch(const FetchContext& context, Transfer& transfer, const
       if (!known) return known.error();
       target = *std::move(known);
     }
-    const auto lock =
-        FileLock::take(context.cache.lock(repository, target.etag), context.cancelled);
+    const auto lock_path = context.cache.lock(repository, target.etag);
+    std::error_code error;
+    std::filesystem::create_directories(lock_path.parent_path(), error);
+    if (error) return io_error("make", lock_path.parent_path(), error);
+    // Group-writable where the umask lets it, for a cache that several people share.
+    const auto lock = FileLock::take(lock_path, 0664, context.cancelled);
     if (!lock) return lock.error();
     const auto blob = context.cache.blob(repository, target.etag);
     if (is_complete(blob, *target.size)) {

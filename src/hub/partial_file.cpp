@@ -3,47 +3,21 @@
 #include "hub/cache.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
-#include <thread>
 #include <utility>
 #include <vector>
 
 namespace mlxs::hub {
 namespace {
 
-constexpr std::chrono::milliseconds kLockLook{50};
 constexpr std::size_t kReadBytes = std::size_t{1} << 20;
 
 std::error_code last_error() { return {errno, std::generic_category()}; }
 
 }  // namespace
-
-Result<FileLock> FileLock::take(const std::filesystem::path& path,
-                                const std::atomic<bool>& cancelled) {
-  std::error_code error;
-  std::filesystem::create_directories(path.parent_path(), error);
-  if (error) return io_error("make", path.parent_path(), error);
-  // Group-writable where the umask lets it, for a cache that several people share.
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0664);
-  if (fd < 0) return io_error("open", path, last_error());
-  FileLock lock{fd};
-  // Looking again and again, since a waiting flock knows no `cancelled`.
-  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) return io_error("lock", path, last_error());
-    if (cancelled) return fail(ErrorCode::kCancelled, "[hub] stopped");
-    std::this_thread::sleep_for(kLockLook);
-  }
-  return lock;
-}
-
-FileLock::~FileLock() {
-  if (fd_ >= 0) ::close(fd_);
-}
 
 PartialFile::PartialFile(int fd, std::filesystem::path blob, std::string etag, std::uint64_t size)
     : fd_(fd),

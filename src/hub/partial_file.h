@@ -10,24 +10,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 
 namespace mlxs::hub {
-
-/// flock(2) on a file, released with this object or with its process.
-class FileLock {
- public:
-  /// Waits until nobody else has it. kCancelled soon after `cancelled` was set; kIo.
-  [[nodiscard]] static Result<FileLock> take(const std::filesystem::path& path,
-                                             const std::atomic<bool>& cancelled);
-  FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  FileLock& operator=(FileLock&&) = delete;
-  ~FileLock();
-
- private:
-  explicit FileLock(int fd) : fd_(fd) {}
-  int fd_;
-};
 
 /// A blob on its way: BLOB.incomplete, which the next try goes on with, becomes BLOB once its hash
 /// is right. One thread; the blob's lock is held.

@@ -201,26 +201,6 @@ TEST_F(Folder, AFullDiskIsAnErrorThatNamesFileAndReason) {
   EXPECT_EQ((*partial)->done(), 1000U) << "what fitted is kept";
 }
 
-TEST_F(Folder, AFileLockKeepsOthersOutUntilItIsGone) {
-  const std::atomic<bool> never{false};
-  std::atomic<bool> cancelled{true};
-  std::atomic<bool> taken{false};
-  auto held = std::make_unique<Result<FileLock>>(FileLock::take(folder_ / "a/lock", never));
-  ASSERT_TRUE(*held);
-
-  const auto refused = FileLock::take(folder_ / "a/lock", cancelled);
-  std::thread other{[&] {
-    EXPECT_TRUE(FileLock::take(folder_ / "a/lock", never));
-    taken = true;
-  }};
-  EXPECT_FALSE(taken);
-  held.reset();
-  other.join();
-
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, ErrorCode::kCancelled);
-}
-
 TEST(HubRetries, WaitLongerEachTimeAndNeverTooLong) {
   const RetryRules rules{.first = Milliseconds{500}, .longest = Milliseconds{30'000}};
   EXPECT_EQ(backoff(rules, 1, 0.0), Milliseconds{500});

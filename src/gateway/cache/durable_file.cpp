@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,6 +26,8 @@ bool flush_to_disk(int fd) {
   return ::fsync(fd) == 0;
 }
 
+}  // namespace
+
 Result<void> make_folder(const std::filesystem::path& folder) {
   if (folder.empty()) return {};
   std::error_code error;
@@ -39,8 +40,6 @@ Result<void> make_folder(const std::filesystem::path& folder) {
   std::filesystem::permissions(folder, std::filesystem::perms::owner_all, error);
   return {};
 }
-
-}  // namespace
 
 Result<DurableFile> DurableFile::create(const std::filesystem::path& path) {
   MLXS_TRY(make_folder(path.parent_path()));
@@ -85,23 +84,6 @@ Result<void> DurableFile::commit() {
   ::close(folder_fd);
   if (!flushed) return io_error("write", folder);
   return {};
-}
-
-Result<FileLock> FileLock::acquire(const std::filesystem::path& path) {
-  MLXS_TRY(make_folder(path.parent_path()));
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) return io_error("open", path);
-  while (::flock(fd, LOCK_EX) != 0) {
-    if (errno == EINTR) continue;
-    Error error = io_error("lock", path);
-    ::close(fd);
-    return error;
-  }
-  return FileLock{fd};
-}
-
-FileLock::~FileLock() {
-  if (fd_ >= 0) ::close(fd_);
 }
 
 Result<std::string> read_file(const std::filesystem::path& path, std::size_t bytes_max) {

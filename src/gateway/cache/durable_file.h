@@ -32,18 +32,8 @@ class DurableFile {
   int fd_;
 };
 
-/// Held by one process at a time; waits for the other. Freed by the system when a holder dies.
-class FileLock {
- public:
-  [[nodiscard]] static Result<FileLock> acquire(const std::filesystem::path& path);
-  FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  FileLock& operator=(FileLock&&) = delete;
-  ~FileLock();
-
- private:
-  explicit FileLock(int fd) : fd_(fd) {}
-  int fd_;
-};
+/// Makes a folder of the state, for the user only, where it is missing. Blocking; kIo.
+[[nodiscard]] Result<void> make_folder(const std::filesystem::path& folder);
 
 /// The whole file; kNotFound where there is none, kIo beyond `bytes_max`.
 [[nodiscard]] Result<std::string> read_file(const std::filesystem::path& path,

@@ -1,5 +1,6 @@
 #include "gateway/cache/epoch_file.h"
 
+#include "base/file_lock.h"
 #include "base/hash.h"
 #include "base/ids.h"
 #include "gateway/cache/durable_file.h"
@@ -105,7 +106,8 @@ Result<EpochState> EpochFile::load() const {
 }
 
 Result<void> EpochFile::save(Epochs& epochs, const std::optional<FlushScope>& flushed) const {
-  const auto lock = FileLock::acquire(folder_ / "epochs.lock");
+  MLXS_TRY(make_folder(folder_));
+  const auto lock = FileLock::take(folder_ / "epochs.lock", 0600, cancelled_);
   if (!lock) return lock.error();
   if (const auto text = read_file(path(), kFileBytesMax)) {
     if (auto others = epochs_from_text(*text)) {

@@ -3,10 +3,12 @@
 #include "base/result.h"
 #include "gateway/cache/epochs.h"
 
+#include <atomic>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace mlxs::gateway {
 
@@ -14,7 +16,9 @@ namespace mlxs::gateway {
 /// then JSON. Several processes may share a folder; a save merges what the others wrote. Blocking.
 class EpochFile {
  public:
-  explicit EpochFile(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  /// `cancelled` ends a save's wait for another process; it outlives this.
+  explicit EpochFile(std::filesystem::path folder, const std::atomic<bool>& cancelled = kNever)
+      : folder_(std::move(folder)), cancelled_(cancelled) {}
 
   /// What was saved. A state with a new lineage where there is no file; kCorruptFile for one that
   /// cannot be trusted.
@@ -26,8 +30,11 @@ class EpochFile {
                                   const std::optional<FlushScope>& flushed = {}) const;
 
  private:
+  static inline const std::atomic<bool> kNever{false};
+
   [[nodiscard]] std::filesystem::path path() const { return folder_ / "epochs"; }
   std::filesystem::path folder_;
+  const std::atomic<bool>& cancelled_;
 };
 
 /// A state without flushes, of a lineage of its own.
