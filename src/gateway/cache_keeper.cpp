@@ -1,5 +1,7 @@
 #include "gateway/cache_keeper.h"
 
+#include "gateway/cache/durable_file.h"
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -38,7 +40,10 @@ CacheKeeper::CacheKeeper(Epochs& epochs,
   metrics.registry.on_collect([this] { collect(); });
 }
 
-CacheKeeper::~CacheKeeper() { files_.join(); }
+CacheKeeper::~CacheKeeper() {
+  ending_ = true;
+  files_.join();
+}
 
 void CacheKeeper::begin(const Settings& settings) {
   set_settings(settings);
@@ -48,7 +53,7 @@ void CacheKeeper::begin(const Settings& settings) {
     return;
   }
   folder_ = std::move(*folder);
-  const auto flushes = EpochFile{*folder_}.load();
+  const auto flushes = EpochFile{*folder_, ending_}.load();
   if (flushes) {
     epochs_.merge(*flushes);
   } else {
@@ -83,7 +88,7 @@ Result<void> CacheKeeper::persist(const FlushScope& flushed) {
                 "[cache] flushed, but there is nowhere to remember it over a restart: set "
                 "state_dir, restart and flush again",
                 "state_dir");
-  auto saved = EpochFile{*folder_}.save(epochs_, flushed);
+  auto saved = EpochFile{*folder_, ending_}.save(epochs_, flushed);
   if (saved) return saved;
   return fail(ErrorCode::kIo,
               fmt::format("[cache] flushed, but a restart would forget it ({}): make state_dir "
@@ -108,9 +113,9 @@ asio::awaitable<void> CacheKeeper::write_snapshot_file() {
   const StoreStats stats = store_.stats();
   std::uint64_t changes = stats.inserted;
   for (const std::uint64_t gone : stats.evictions) changes += gone;
-  if (changes == changes_saved_) co_return;
+  if (changes == changes_saved_ || !owns_snapshot()) co_return;
   // First the flushes, without whose file the snapshot would be refused.
-  auto saved = EpochFile{*folder_}.save(epochs_);
+  auto saved = EpochFile{*folder_, ending_}.save(epochs_);
   if (saved) {
     const auto written = write_snapshot(snapshot_path(), store_, epochs_, codec_, Moment::now());
     if (written) {
@@ -123,7 +128,25 @@ asio::awaitable<void> CacheKeeper::write_snapshot_file() {
   spdlog::error("{}; the prompt cache will not outlive a restart", saved.error().message);
 }
 
+bool CacheKeeper::owns_snapshot() {
+  if (snapshot_lock_) return true;
+  // Where there is no folder or no locking, reading or writing it says what is wrong.
+  if (!make_folder(*folder_)) return true;
+  auto lock = FileLock::try_take(*folder_ / "prompt_cache.lock", 0600);
+  if (!lock) return true;
+  if (*lock) {
+    snapshot_lock_.emplace(std::move(**lock));
+  } else if (!std::exchange(told_of_another_, true)) {
+    spdlog::warn(
+        "[snapshot] {} belongs to another server with the same state_dir; this one's prompt cache "
+        "will not outlive a restart",
+        snapshot_path().string());
+  }
+  return snapshot_lock_.has_value();
+}
+
 void CacheKeeper::load_snapshot_file(Clock::duration ttl_max) {
+  if (!owns_snapshot()) return;
   const auto loaded =
       load_snapshot(snapshot_path(), store_, epochs_, codec_, ttl_max, Moment::now());
   if (loaded) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/file_lock.h"
 #include "base/result.h"
 #include "gateway/cache/answer_store.h"
 #include "gateway/cache/epoch_file.h"
@@ -11,6 +12,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/thread_pool.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -29,8 +31,8 @@ class CacheKeeper {
   CacheKeeper& operator=(const CacheKeeper&) = delete;
 
   /// Before anything is served: takes over the flushes in the state folder and begins to load the
-  /// snapshot, where one is wanted. What is wrong with them is logged; the gateway then serves
-  /// without.
+  /// snapshot, where one is wanted. What is wrong with them, or that another server has the
+  /// snapshot, is logged; the gateway then serves without.
   void begin(const Settings& settings);
   void set_settings(const Settings& settings);
   /// Every now and then: removes what has expired, writes the snapshot when it is due.
@@ -48,6 +50,9 @@ class CacheKeeper {
 
   boost::asio::awaitable<Result<void>> sweep_and_persist(FlushScope flushed);
   [[nodiscard]] Result<void> persist(const FlushScope& flushed);
+  /// Whether the snapshot is this process's to read and write, from now to its end: of several
+  /// servers with one state folder the first one's.
+  [[nodiscard]] bool owns_snapshot();
   boost::asio::awaitable<void> write_snapshot_file();
   void load_snapshot_file(Clock::duration ttl_max);
   [[nodiscard]] std::filesystem::path snapshot_path() const { return *folder_ / "prompt_cache"; }
@@ -60,7 +65,12 @@ class CacheKeeper {
   std::optional<std::filesystem::path> folder_;  // since `begin`
   config::Config::PromptCache wanted_;
   TimePoint snapshot_due_ = TimePoint::max();
-  std::uint64_t changes_saved_ = 0;  // the file thread's
+  // The file thread's.
+  std::uint64_t changes_saved_ = 0;
+  std::optional<FileLock> snapshot_lock_;
+  bool told_of_another_ = false;
+
+  std::atomic<bool> ending_{false};
   boost::asio::thread_pool files_{1};
 };
 

@@ -135,6 +135,60 @@ TEST(CacheLife, SwitchesTakeEffectOnTheNextRequest) {
   EXPECT_EQ(ask(pair.gateway), "dedup");
 }
 
+/// What sharing did for two equal requests, one after the other.
+std::string two(const TestGateway& gateway, const std::string& model) {
+  std::string results;
+  for (int k = 0; k < 2; ++k) {
+    const Answer answer =
+        post(gateway.api(), "/v1/chat/completions", chat_body(R"(,"temperature":0)", model));
+    EXPECT_EQ(answer.status, 200) << answer.body;
+    results += std::string{answer.header("x-mlx-cache")} + " ";
+  }
+  EXPECT_EQ(flush(gateway), 200);
+  return results;
+}
+
+TEST(CacheLife, EverySwitchActsOnTheServerOrOnOneModelOnly) {
+  // Of one layer each, so that the other two cannot stand in for it.
+  struct Layer {
+    const char* name;
+    const char* yaml;
+    const char* on;
+    const char* off;
+  };
+  const Layer layers[] = {{"coalescing",
+                           "dedup: { policy: off }, prompt_cache: { policy: off }",
+                           "miss miss ",
+                           "bypass bypass "},
+                          {"dedup",
+                           "dedup: { ttl_ms: 60000 }, prompt_cache: { policy: off }",
+                           "miss dedup ",
+                           "miss miss "},
+                          {"prompt_cache", "dedup: { policy: off }", "miss hit ", "miss miss "}};
+  for (const Layer& layer : layers) {
+    SCOPED_TRACE(layer.name);
+    MockWorker worker;
+    const std::string sharing = std::string{"    sharing: { "} + layer.yaml + " }\n";
+    TestGateway gateway{native_yaml(sharing) + "  - id: n\n    source: n.gguf\n" + sharing};
+    gateway.set_workers({{"m/0", "m", worker.address()}, {"n/0", "n", worker.address()}});
+    ASSERT_TRUE(gateway.wait_metric(R"(mlx_worker_state{state="ready",worker="m/0"})", 1));
+    ASSERT_TRUE(gateway.wait_metric(R"(mlx_worker_state{state="ready",worker="n/0"})", 1));
+    EXPECT_EQ(two(gateway, "m"), layer.on);
+
+    set_feature(gateway, layer.name, R"({"enabled":false})");
+    EXPECT_EQ(two(gateway, "m"), layer.off);
+    EXPECT_EQ(two(gateway, "n"), layer.off);
+
+    set_feature(gateway, layer.name, R"({"enabled":true})");
+    set_feature(gateway, layer.name, R"({"enabled":false,"model":"n"})");
+    EXPECT_EQ(two(gateway, "m"), layer.on);
+    EXPECT_EQ(two(gateway, "n"), layer.off);
+
+    set_feature(gateway, layer.name, R"({"enabled":true,"model":"n"})");
+    EXPECT_EQ(two(gateway, "n"), layer.on);
+  }
+}
+
 TEST(CacheLife, AReloadChangesPoliciesAndLimits) {
   NativePair pair{kCacheOnly};
   EXPECT_EQ(ask(pair.gateway, "one"), "miss");
@@ -244,6 +298,32 @@ TEST(CacheLife, ADamagedSnapshotIsAnEmptyCacheAndServingGoesOn) {
 
   EXPECT_EQ(ask(*gateway), "miss");
   EXPECT_EQ(restarts.worker.requests(), 2U);
+}
+
+TEST(CacheLife, OfTwoGatewaysWithOneStateFolderTheFirstHasTheSnapshotAndBothHaveTheFlushes) {
+  Restarts restarts;
+  auto first = restarts.start();
+  EXPECT_EQ(ask(*first, "first's"), "miss");
+  EXPECT_EQ(ask(*first, "flushed"), "miss");
+  auto second = restarts.start();
+  EXPECT_EQ(ask(*second, "second's"), "miss");
+  const Answer flushed =
+      post(first->api(),
+           "/v1/chat/completions",
+           R"({"model":"m","temperature":0,"messages":[{"role":"user","content":"flushed"}]})");
+  EXPECT_EQ(flush(*second, R"({"scope":"key","key":")" + flushed.header("x-mlx-cache-key") + "\"}"),
+            200);
+
+  second->drain();
+  EXPECT_EQ(second->wait_exit(), 0);
+  EXPECT_FALSE(std::filesystem::exists(restarts.folder / "prompt_cache"));
+  second.reset();
+  first = restarts.restart(std::move(first));
+
+  ASSERT_TRUE(first->wait_metric(R"(mlx_cache_entries{layer="prompt_cache"})", 1));
+  EXPECT_EQ(ask(*first, "first's"), "hit");
+  EXPECT_EQ(ask(*first, "second's"), "miss");
+  EXPECT_EQ(ask(*first, "flushed"), "miss");
 }
 
 TEST(CacheLife, TheSnapshotIsWrittenEverySoOften) {

@@ -97,6 +97,29 @@ def test_a_snapshot_outlives_the_server_but_not_a_flush(start_server, tmp_path):
     assert ask(second, "flushed") == "miss"
 
 
+def test_two_servers_on_one_state_folder_keep_apart_and_remember_each_others_flushes(
+        start_server, tmp_path):
+    """The first has the snapshot, the second says so and goes on without."""
+    sets = (NO_DEDUP, SNAPSHOT, f"state_dir={tmp_path / 'state'}")
+    first = start_server(sets=sets).wait_ready()
+    assert [ask(first, "kept"), ask(first, "flushed")] == ["miss", "miss"]
+    second = start_server(sets=sets).wait_ready()
+    assert "belongs to another server" in second.log()
+    assert "belongs to another server" not in first.log()
+    assert [ask(second, "seconds"), ask(second, "kept")] == ["miss", "miss"]
+    key = first.chat_shared("flushed", temperature=0, max_tokens=3).headers["x-mlx-cache-key"]
+    assert second.flush(scope="key", key=key).status == 200
+
+    for server in (second, first):
+        server.send(signal.SIGTERM)
+        assert server.wait() == 0
+    third = start_server(sets=sets).wait_ready()
+    wait_until("the snapshot is loaded", lambda: entries(third) == 1, 10)
+
+    assert [ask(third, "kept"), ask(third, "seconds"), ask(third, "flushed")] == \
+        ["hit", "miss", "miss"]
+
+
 def test_a_damaged_snapshot_is_refused_in_the_log(start_server, tmp_path):
     state = tmp_path / "state"
     sets = (NO_DEDUP, SNAPSHOT, f"state_dir={state}")
