@@ -21,12 +21,20 @@ RequestScope::RequestScope(SettingsPtr snapshot, const http::Request& request)
 }
 
 void RequestScope::add_headers(http::Headers& headers) const {
+  add_shared_headers(headers);
+  add_own_headers(headers);
+}
+
+void RequestScope::add_shared_headers(http::Headers& headers) const {
+  headers.add("openai-version", "2020-10-01");  // what the OpenAI API itself answers
+  if (!record.cache_key.empty()) headers.add("x-mlx-cache-key", record.cache_key);
+}
+
+void RequestScope::add_own_headers(http::Headers& headers) const {
   headers.add("x-request-id", record.request_id);
   const auto spent = std::chrono::duration_cast<Milliseconds>(Clock::now() - record.arrived_at);
   headers.add("openai-processing-ms", std::to_string(spent.count()));
-  headers.add("openai-version", "2020-10-01");  // what the OpenAI API itself answers
   if (record.cache) headers.add("x-mlx-cache", std::string{to_string(*record.cache)});
-  if (!record.cache_key.empty()) headers.add("x-mlx-cache-key", record.cache_key);
   if (record.age) headers.add("age", std::to_string(record.age->count()));
   add_cors_headers(headers, origin);
 }

@@ -26,6 +26,9 @@ struct RequestScope {
   /// Headers of every answer: x-request-id, openai-processing-ms, openai-version, CORS,
   /// and for generations x-mlx-cache, x-mlx-cache-key and age.
   void add_headers(http::Headers& headers) const;
+  /// Of these, the ones that the streams of one flight have in common, and the request's own.
+  void add_shared_headers(http::Headers& headers) const;
+  void add_own_headers(http::Headers& headers) const;
 };
 
 /// Sends a whole answer with the scope's headers. The record learns if the client was gone.

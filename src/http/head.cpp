@@ -39,9 +39,19 @@ void append_field(std::string& out, std::string_view name, std::string_view valu
 
 }  // namespace
 
-std::string render_response_head(int status, const Headers& headers, const HeadOptions& options) {
+std::string render_fields(const Headers& headers) {
   std::string out;
-  out.reserve(512);
+  for (const auto& [name, value] : headers.fields())
+    if (!frames_message(name)) append_field(out, name, value);
+  return out;
+}
+
+std::string render_response_head(int status,
+                                 const Headers& headers,
+                                 const HeadOptions& options,
+                                 std::string_view shared_fields) {
+  std::string out;
+  out.reserve(512 + shared_fields.size());
   const auto reason = beast::http::obsolete_reason(static_cast<beast::http::status>(status));
   fmt::format_to(std::back_inserter(out),
                  "HTTP/1.1 {} {}\r\n",
@@ -53,6 +63,7 @@ std::string render_response_head(int status, const Headers& headers, const HeadO
     dated = dated || same_name(name, "date");
     append_field(out, name, value);
   }
+  out += shared_fields;
   if (!dated) append_field(out, "date", http_date());
   if (options.chunked) out += "transfer-encoding: chunked\r\n";
   if (options.content_length) {

@@ -20,9 +20,14 @@ struct HeadOptions {
 /// Status line and fields with the empty line behind them. Fields that frame the message
 /// (`content-length`, `transfer-encoding`, `connection`) are ours: those in `headers` are skipped.
 /// Line breaks inside names and values become spaces, so that no value can add a field.
+/// `shared_fields` comes from `render_fields` and goes in as it is.
 [[nodiscard]] std::string render_response_head(int status,
                                                const Headers& headers,
-                                               const HeadOptions& options);
+                                               const HeadOptions& options,
+                                               std::string_view shared_fields = {});
+
+/// Fields alone, under the same rules, for `shared_fields`.
+[[nodiscard]] std::string render_fields(const Headers& headers);
 
 /// Request line and fields of `request`, with `host` unless it has one and `content-length` where
 /// it has a body or a method that implies one.

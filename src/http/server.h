@@ -11,8 +11,17 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace mlxs::http {
+
+/// Status and fields of a streamed answer.
+struct StreamHead {
+  int status = 200;
+  Headers headers = {};
+  /// Further fields, as `render_fields` writes them: rendered once for many answers.
+  std::string_view shared_fields = {};
+};
 
 /// One request being answered: what a handler is given to answer with. Either `send` once, or
 /// `start_stream`, any number of `write`s, then `finish`. Used on the connection's event loop only;
@@ -30,13 +39,20 @@ class Exchange {
   /// twice.
   virtual boost::asio::awaitable<Result<void>> send(Response response) = 0;
 
-  /// Sends status and headers of a chunked answer (HTTP/1.0 clients: until close).
-  virtual boost::asio::awaitable<Result<void>> start_stream(int status, Headers headers) = 0;
+  /// Sends the head of a chunked answer (HTTP/1.0 clients: until close) and, in the same write,
+  /// `bytes` as `write` does; none if empty.
+  virtual boost::asio::awaitable<Result<void>> start_stream(StreamHead head,
+                                                            std::string_view bytes) = 0;
+  boost::asio::awaitable<Result<void>> start_stream(int status, Headers headers) {
+    return start_stream(StreamHead{.status = status, .headers = std::move(headers)}, {});
+  }
   /// Sends `bytes` as one chunk, waiting until the kernel took all of them. kCancelled when the
   /// client left, kRequestTimeout when it took nothing for `Limits::write_stall`.
   virtual boost::asio::awaitable<Result<void>> write(std::string_view bytes) = 0;
-  /// Ends the stream; the connection can then serve the next request.
-  virtual boost::asio::awaitable<Result<void>> finish() = 0;
+  /// Sends `bytes` as `write` does, none if empty, and with them the stream's end; the connection
+  /// can then serve the next request.
+  virtual boost::asio::awaitable<Result<void>> finish(std::string_view bytes) = 0;
+  boost::asio::awaitable<Result<void>> finish() { return finish({}); }
 
   /// Calls `callback` once, on this loop, if the client closes or resets the connection while the
   /// handler runs, also while it awaits something else; on the loop's next turn if that has

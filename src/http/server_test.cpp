@@ -1,5 +1,6 @@
 #include "http/server.h"
 
+#include "http/head.h"
 #include "http/test_server.h"
 
 #include <boost/asio/awaitable.hpp>
@@ -100,6 +101,38 @@ TEST(Server, StreamsChunksAndGoesOnWithTheNextRequest) {
     EXPECT_THAT(client.read_until("\r\n\r\n"), HasSubstr("transfer-encoding: chunked\r\n"));
     EXPECT_EQ(client.read_until("0\r\n\r\n"), "5\r\nhello\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n");
   }
+}
+
+TEST(Server, SendsTheFirstBytesWithTheHeadAndTheLastOnesWithTheEnd) {
+  Headers common;
+  common.add("x-common", "c");
+  common.add("connection", "ours to say");
+  const std::string shared = render_fields(common);
+  TestServer server{[&shared](Exchange& exchange) -> asio::awaitable<void> {
+    StreamHead head;
+    head.headers.add("x-own", "o");
+    head.shared_fields = shared;
+    const bool empty = exchange.request().target == "/empty";
+    (void)co_await exchange.start_stream(std::move(head), empty ? "" : "first");
+    (void)co_await exchange.finish(empty ? "" : "last, and done");
+  }};
+  RawClient client{server.address()};
+
+  client.send(get("/"));
+  const std::string head = client.read_until("\r\n\r\n");
+  EXPECT_THAT(head, HasSubstr("\r\nx-own: o\r\nx-common: c\r\n"));
+  EXPECT_THAT(head, Not(HasSubstr("ours to say")));
+  EXPECT_EQ(client.read_until("0\r\n\r\n"), "5\r\nfirst\r\ne\r\nlast, and done\r\n0\r\n\r\n");
+  client.send(get("/empty"));
+  EXPECT_THAT(client.read_until("\r\n\r\n"), HasSubstr("chunked"));
+  EXPECT_EQ(client.read_until("0\r\n\r\n"), "0\r\n\r\n");
+  client.send("HEAD / HTTP/1.1\r\nhost: x\r\n\r\n" + get("/empty"));
+  EXPECT_THAT(client.read_until("\r\n\r\n"), HasSubstr("chunked"));
+  EXPECT_THAT(client.read_until("\r\n\r\n"), testing::StartsWith("HTTP/1.1 200"));
+
+  RawClient old{server.address()};
+  old.send("GET / HTTP/1.0\r\n\r\n");
+  EXPECT_EQ(body_of(old.read_to_end()), "firstlast, and done");
 }
 
 TEST(Server, AnswersAClientThatOnlyClosedItsSendingSide) {

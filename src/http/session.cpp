@@ -8,7 +8,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include <array>
+#include <iterator>
 #include <utility>
 
 namespace mlxs::http {
@@ -17,12 +17,17 @@ namespace {
 namespace asio = boost::asio;
 using End = Stream::End;
 
-// A connection that always has work ready lets others have a turn after this many.
-constexpr unsigned kTurns = 32;
 // Kept for the next request; larger buffers go back.
 constexpr std::size_t kKeptBytes = 4 * 1024;
 
 bool has_no_body(int status) { return status / 100 == 1 || status == 204 || status == 304; }
+
+constexpr std::string_view kCrLf = "\r\n";
+constexpr std::string_view kLastChunk = "\r\n0\r\n\r\n";  // with the end of the one before it
+
+void append_chunk_size(std::string& out, std::size_t bytes) {
+  fmt::format_to(std::back_inserter(out), "{:x}\r\n", bytes);
+}
 
 asio::const_buffer buffer_of(std::string_view text) { return {text.data(), text.size()}; }
 
@@ -98,7 +103,7 @@ asio::awaitable<void> Session::serve() {
     if (!stays()) break;
     request_ = {};
     if (in_.capacity() > kKeptBytes && in_.empty()) in_ = {};
-    co_await be_fair();
+    if (++turns_ % kTurns == 0) co_await step_back();
   }
   co_await linger();
 }
@@ -169,17 +174,25 @@ asio::awaitable<Result<void>> Session::send(Response response) {
   co_return sent;
 }
 
-asio::awaitable<Result<void>> Session::start_stream(int status, Headers headers) {
+asio::awaitable<Result<void>> Session::start_stream(StreamHead head, std::string_view bytes) {
   MLXS_ASSERT(phase_ == Phase::kUnanswered);
   chunked_ = !http_1_0_;
   if (!chunked_) keep_alive_ = false;
   keep_alive_ = stays();
-  const std::string head = render_response_head(
-      status, headers, {.keep_alive = keep_alive_, .http_1_0 = http_1_0_, .chunked = chunked_});
-  status_sent_ = status;
+  std::string text =
+      render_response_head(head.status,
+                           head.headers,
+                           {.keep_alive = keep_alive_, .http_1_0 = http_1_0_, .chunked = chunked_},
+                           head.shared_fields);
+  status_sent_ = head.status;
   phase_ = Phase::kStreaming;
-  const Stream::Buffers buffers{buffer_of(head)};
-  co_return co_await put(buffers);
+  if (head_only_) bytes = {};
+  const bool chunk = chunked_ && !bytes.empty();
+  if (chunk) append_chunk_size(text, bytes.size());
+  const Stream::Buffers buffers{buffer_of(text), buffer_of(bytes), buffer_of(chunk ? kCrLf : "")};
+  Result<void> sent = co_await put(buffers);
+  if (sent) bytes_sent_ += bytes.size();
+  co_return sent;
 }
 
 asio::awaitable<Result<void>> Session::write(std::string_view bytes) {
@@ -187,43 +200,52 @@ asio::awaitable<Result<void>> Session::write(std::string_view bytes) {
   if (gone_) co_return left();
   // An empty chunk would end the body.
   if (bytes.empty() || head_only_) co_return Result<void>{};
-  std::array<char, 24> size{};
-  const auto end = fmt::format_to(size.data(), "{:x}\r\n", bytes.size());
-  const std::string_view header{size.data(), static_cast<std::size_t>(end - size.data())};
-  Stream::Buffers buffers{buffer_of(header), buffer_of(bytes), buffer_of("\r\n")};
-  if (!chunked_) buffers = {buffer_of(bytes)};
-  auto sent = co_await put(buffers);
+  std::string size;
+  if (chunked_) append_chunk_size(size, bytes.size());
+  Stream::Buffers buffers{buffer_of(size), buffer_of(bytes), buffer_of(chunked_ ? kCrLf : "")};
+  // Nearly always the kernel takes all of it, and no further coroutine is worth its frame.
+  auto end = stream_->try_write(buffers);
+  if (!end) end = co_await stream_->write(buffers, limits_.write_stall, TimePoint::max());
+  Result<void> sent = settle(*end);
   if (sent) bytes_sent_ += bytes.size();
-  co_await be_fair();
+  if (++turns_ % kTurns == 0) co_await step_back();
   co_return sent;
 }
 
-asio::awaitable<Result<void>> Session::finish() {
+asio::awaitable<Result<void>> Session::finish(std::string_view bytes) {
   MLXS_ASSERT(phase_ == Phase::kStreaming || gone_);
   if (gone_) co_return left();
   phase_ = Phase::kAnswered;
-  if (!chunked_ || head_only_) co_return Result<void>{};
-  const Stream::Buffers last{buffer_of("0\r\n\r\n")};
-  co_return co_await put(last);
+  if (head_only_) co_return Result<void>{};
+  std::string size;
+  std::string_view last;
+  if (chunked_) {
+    if (!bytes.empty()) append_chunk_size(size, bytes.size());
+    last = bytes.empty() ? kLastChunk.substr(kCrLf.size()) : kLastChunk;
+  }
+  const Stream::Buffers buffers{buffer_of(size), buffer_of(bytes), buffer_of(last)};
+  Result<void> sent = co_await put(buffers);
+  if (sent) bytes_sent_ += bytes.size();
+  co_return sent;
 }
 
 asio::awaitable<Result<void>> Session::put(Stream::Buffers buffers) {
-  const End end = co_await stream_->write(buffers, limits_.write_stall, TimePoint::max());
-  if (end == End::kDone) co_return Result<void>{};
+  auto end = stream_->try_write(buffers);
+  if (!end) end = co_await stream_->write(buffers, limits_.write_stall, TimePoint::max());
+  co_return settle(*end);
+}
+
+Result<void> Session::settle(Stream::End end) {
+  if (end == End::kDone) return {};
   keep_alive_ = false;
   stream_->close();
   if (handling_) lost();
-  if (end == End::kTimeout) {
-    co_return fail(
-        ErrorCode::kRequestTimeout,
-        fmt::format("[http] the client took nothing for {} ms", limits_.write_stall.count()));
-  }
-  co_return left();
+  if (end != End::kTimeout) return left();
+  return fail(ErrorCode::kRequestTimeout,
+              fmt::format("[http] the client took nothing for {} ms", limits_.write_stall.count()));
 }
 
-// Once in a while, so that a connection that never has to wait does not keep the loop to itself.
-asio::awaitable<void> Session::be_fair() {
-  if (++turns_ % kTurns != 0) co_return;
+asio::awaitable<void> Session::step_back() {
   co_await asio::post(stream_->socket().get_executor(), asio::use_awaitable);
 }
 
@@ -302,7 +324,7 @@ asio::awaitable<void> Session::linger() {
     if (end == End::kInterrupted) continue;
     if (end != End::kDone) co_return;
     drained += in_.size();
-    co_await be_fair();
+    if (++turns_ % kTurns == 0) co_await step_back();
   }
 }
 

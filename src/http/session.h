@@ -40,6 +40,8 @@ struct ServerState {
 /// It is also the `Exchange` that the handler sees. Lives as long as `run`.
 class Session final : public Exchange, public std::enable_shared_from_this<Session> {
  public:
+  using Exchange::finish;
+  using Exchange::start_stream;
   Session(std::shared_ptr<ServerState> state, Stream::Socket socket, Peer peer);
   ~Session() override;
   Session(const Session&) = delete;
@@ -55,9 +57,10 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
 
   const Request& request() const override { return request_; }
   boost::asio::awaitable<Result<void>> send(Response response) override;
-  boost::asio::awaitable<Result<void>> start_stream(int status, Headers headers) override;
+  boost::asio::awaitable<Result<void>> start_stream(StreamHead head,
+                                                    std::string_view bytes) override;
   boost::asio::awaitable<Result<void>> write(std::string_view bytes) override;
-  boost::asio::awaitable<Result<void>> finish() override;
+  boost::asio::awaitable<Result<void>> finish(std::string_view bytes) override;
   void on_client_gone(std::function<void()> callback) override;
   bool client_gone() const override;
   int status_sent() const override { return status_sent_; }
@@ -87,7 +90,9 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
   boost::asio::awaitable<void> tell(Rejection rejection);
   boost::asio::awaitable<void> linger();
   boost::asio::awaitable<Result<void>> put(Stream::Buffers buffers);
-  boost::asio::awaitable<void> be_fair();
+  Result<void> settle(Stream::End end);
+  /// Once in kTurns, so that a connection that never has to wait does not keep the loop to itself.
+  boost::asio::awaitable<void> step_back();
 
   [[nodiscard]] static ReadEnd rejected(ErrorCode code, std::string message, int status = 0);
   [[nodiscard]] ReadEnd refused(HeadScanner::State state) const;
@@ -129,6 +134,7 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
   bool idle_ = false;     ///< Waits for the first byte of a request.
   bool counted_ = false;  ///< In `ServerState::active`.
   bool watching_ = false;
+  static constexpr unsigned kTurns = 32;
   unsigned turns_ = 0;
 };
 

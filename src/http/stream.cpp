@@ -56,6 +56,15 @@ asio::awaitable<Stream::End> Stream::read_some(std::string& into, TimePoint dead
 asio::awaitable<Stream::End> Stream::write(Buffers buffers,
                                            Milliseconds stall,
                                            TimePoint deadline) {
+  while (true) {
+    if (const auto end = try_write(buffers)) co_return *end;
+    const TimePoint stalled = Deadline::after(stall).when();
+    const End ready = co_await wait(Socket::wait_write, std::min(stalled, deadline));
+    if (ready != End::kDone) co_return ready;
+  }
+}
+
+std::optional<Stream::End> Stream::try_write(Buffers& buffers) {
   std::size_t left = asio::buffer_size(buffers);
   while (left > 0) {
     error_code error;
@@ -64,12 +73,10 @@ asio::awaitable<Stream::End> Stream::write(Buffers buffers,
     if (left == 0) break;
     consume(buffers, bytes);
     if (!error || error == asio::error::interrupted) continue;
-    if (!would_block(error)) co_return end_of(error);
-    const TimePoint stalled = Deadline::after(stall).when();
-    const End ready = co_await wait(Socket::wait_write, std::min(stalled, deadline));
-    if (ready != End::kDone) co_return ready;
+    if (would_block(error)) return std::nullopt;
+    return end_of(error);
   }
-  co_return End::kDone;
+  return End::kDone;
 }
 
 asio::awaitable<Stream::End> Stream::wait(Socket::wait_type type, TimePoint deadline) {

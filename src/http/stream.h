@@ -10,6 +10,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace mlxs::http {
@@ -38,6 +39,9 @@ class Stream : public std::enable_shared_from_this<Stream> {
   [[nodiscard]] Socket& socket() { return socket_; }
   /// Waits for at least one byte, appends what has come (64 KiB at most) to `into`.
   boost::asio::awaitable<End> read_some(std::string& into, TimePoint deadline);
+  /// Gives the kernel what it takes of `buffers` without waiting; they hold the rest. kDone when
+  /// that is nothing, no end while there is more to write and nothing is wrong.
+  [[nodiscard]] std::optional<End> try_write(Buffers& buffers);
   /// Takes all of `buffers` in as few system calls as the kernel allows. `stall` bounds the time
   /// without progress, `deadline` the whole.
   boost::asio::awaitable<End> write(Buffers buffers, Milliseconds stall, TimePoint deadline);

@@ -17,8 +17,9 @@ Frames::Frames(const Log& log, bool with_usage, bool with_token_ids)
 
 std::optional<Frames::Piece> Frames::piece(std::size_t at) {
   if (at < cursor_.index) {
-    const auto found = std::ranges::find(pieces_, at, &Piece::begin);
-    return found == pieces_.end() ? std::nullopt : std::optional{*found};
+    const auto found = std::ranges::lower_bound(pieces_, at, {}, &Piece::begin);
+    if (found == pieces_.end() || found->begin != at) return std::nullopt;
+    return *found;
   }
   render_to(at);
   auto bytes = std::make_shared<std::string>();

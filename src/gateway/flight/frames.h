@@ -32,6 +32,9 @@ class Frames {
   /// more).
   [[nodiscard]] std::optional<Piece> piece(std::size_t at);
 
+  /// Fields that the heads of these streams have in common, rendered; whoever needs them first
+  /// fills them in.
+  std::string head_fields;
   std::size_t streams = 0;  ///< That read these frames; with one only, sharing is not worth it.
 
  private:
@@ -62,6 +65,10 @@ class FrameReader {
   [[nodiscard]] std::string_view next();
   /// How many events were given.
   [[nodiscard]] std::size_t at() const { return at_; }
+  /// Of Frames, or its own where nothing is shared.
+  [[nodiscard]] std::string& head_fields() {
+    return shared_ != nullptr ? shared_->head_fields : head_fields_;
+  }
   /// What ends a complete answer: the usage frame where wanted, and [DONE].
   void append_end(std::string& out, const api::Usage& usage);
 
@@ -77,6 +84,7 @@ class FrameReader {
   LogCursor cursor_;
   api::Delta delta_;
   std::string out_;
+  std::string head_fields_;
 };
 
 }  // namespace mlxs::gateway

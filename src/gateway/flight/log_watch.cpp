@@ -2,39 +2,92 @@
 
 #include "base/assert.h"
 
-#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/async_result.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include <algorithm>
 #include <utility>
 
 namespace mlxs::gateway {
 namespace asio = boost::asio;
 
-LogWatch::LogWatch(const Log& log, asio::io_context& loop) : log_(log), loop_(loop) {}
+// What a waiting coroutine goes on with. Asio 1.24 has no type for it.
+struct LogReader::Parked {
+  Parked() = default;
+  Parked(const Parked&) = delete;
+  Parked& operator=(const Parked&) = delete;
+  virtual ~Parked() = default;
+  virtual void go_on() = 0;
+};
+
+template <typename Handler>
+struct LogReader::ParkedHandler final : Parked {
+  explicit ParkedHandler(Handler&& of) : handler(std::move(of)) {}
+  void go_on() override { std::move(handler)(); }
+  Handler handler;
+};
+
+LogWatch::LogWatch(const Log& log, asio::io_context& loop) : log_(log), loop_(loop), timer_(loop) {}
 
 void LogWatch::wake(bool ended) {
   if (ended) ended_.store(true, std::memory_order_release);
-  if (loop_.get_executor().running_in_this_thread()) return notify();
-  // Whoever appends while a notify is on its way is seen by it: the exchange below and the one
-  // here are ordered, and readers look at the log after it.
+  // Whoever appends while this is on its way is seen by it: the exchange here and the one below
+  // are ordered, and readers look at the log after it.
   if (pending_.exchange(true, std::memory_order_acq_rel)) return;
   asio::post(loop_, [self = shared_from_this()] {
     self->pending_.exchange(false, std::memory_order_acq_rel);
-    self->notify();
+    self->wake_waiters();
   });
 }
 
-void LogWatch::notify() {
-  const auto empty = [](std::vector<LogReader*>& list) {
-    for (LogReader* reader : list) {
-      reader->list_ = nullptr;
-      reader->timer_.cancel();
+void LogWatch::wake_waiters() {
+  Waiters waiters;
+  waiters.swap(for_growth_);
+  if (ended_.load(std::memory_order_acquire)) waiters.splice(waiters.end(), for_end_);
+  resume(std::move(waiters));
+}
+
+// Directly, one after the other: a handler and a timer for each would cost as much as their writes.
+// One that is resumed may wait again, and unlinks itself when it goes.
+void LogWatch::resume(Waiters waiters) {
+  while (!waiters.empty()) {
+    auto& reader = static_cast<LogReader&>(waiters.front());
+    waiters.pop_front();
+    std::exchange(reader.parked_, nullptr)->go_on();
+  }
+}
+
+// The timer is moved only when a time comes before the one it stands at; else it fires early, finds
+// the later ones and goes on. A stream so touches it once in many frames.
+void LogWatch::limit(TimePoint until) {
+  if (until >= armed_for_) return;
+  armed_for_ = until;
+  timer_.expires_at(until);
+  timer_.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
+    if (error) return;
+    if (const auto self = weak.lock()) self->on_timer();
+  });
+}
+
+void LogWatch::on_timer() {
+  armed_for_ = TimePoint::max();
+  const TimePoint now = Clock::now();
+  TimePoint next = TimePoint::max();
+  Waiters due;
+  for (Waiters* list : {&for_growth_, &for_end_}) {
+    for (auto at = list->begin(); at != list->end();) {
+      auto& reader = static_cast<LogReader&>(*at++);
+      if (reader.until_ > now) {
+        next = std::min(next, reader.until_);
+        continue;
+      }
+      reader.unlink();
+      due.push_back(reader);
     }
-    list.clear();
-  };
-  empty(for_growth_);
-  if (ended_.load(std::memory_order_acquire)) empty(for_end_);
+  }
+  limit(next);
+  resume(std::move(due));
 }
 
 std::shared_ptr<Frames> LogWatch::frames(bool with_usage, bool with_token_ids) {
@@ -44,26 +97,33 @@ std::shared_ptr<Frames> LogWatch::frames(bool with_usage, bool with_token_ids) {
 }
 
 LogReader::LogReader(std::shared_ptr<LogWatch> watch)
-    : watch_(std::move(watch)), timer_(watch_->loop_) {}
+    : watch_(std::move(watch)), work_(watch_->loop_.get_executor()) {}
 
-LogReader::~LogReader() { leave(); }
+LogReader::~LogReader() = default;
 
 void LogReader::follow(std::shared_ptr<LogWatch> watch) {
-  MLXS_ASSERT(list_ == nullptr);
+  MLXS_ASSERT(!parked_);
   watch_ = std::move(watch);
 }
 
 asio::awaitable<void> LogReader::wait(For what, TimePoint until) {
-  list_ = what == For::kEnd ? &watch_->for_end_ : &watch_->for_growth_;
-  list_->push_back(this);
-  timer_.expires_at(until);
-  co_await timer_.async_wait(asio::as_tuple(asio::use_awaitable));
-  leave();
+  MLXS_ASSERT(!parked_);
+  return asio::async_initiate<const asio::use_awaitable_t<>, void()>(
+      [this, what, until]<typename Handler>(Handler&& handler) {
+        parked_ = std::make_unique<ParkedHandler<Handler>>(std::move(handler));
+        until_ = until;
+        (what == For::kEnd ? watch_->for_end_ : watch_->for_growth_).push_back(*this);
+        watch_->limit(until);
+      },
+      asio::use_awaitable);
 }
 
-void LogReader::leave() {
-  if (list_ != nullptr) std::erase(*list_, this);
-  list_ = nullptr;
+void LogReader::interrupt() {
+  if (!is_linked()) return;
+  unlink();
+  // Not from here: the caller may be what the coroutine is about to destroy.
+  asio::post(watch_->loop_,
+             [parked = std::shared_ptr<Parked>{std::move(parked_)}] { parked->go_on(); });
 }
 
 }  // namespace mlxs::gateway

@@ -4,21 +4,23 @@
 #include "gateway/flight/frames.h"
 
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/intrusive/list.hpp>
 
 #include <array>
 #include <atomic>
 #include <memory>
-#include <vector>
 
 namespace mlxs::gateway {
 
 class Log;
+class LogReader;
 
-/// The readers of one log on one event loop: wakes them, once for the loop however many they are,
-/// and holds the frames that they share. On the loop's thread, but for `wake`. Readers hold the log
-/// as well.
+/// The readers of one log on one event loop: wakes them, with one handler and one timer for the
+/// loop however many they are, and holds the frames that they share. On the loop's thread, but for
+/// `wake`. Readers hold the log as well.
 class LogWatch : public std::enable_shared_from_this<LogWatch> {
  public:
   LogWatch(const Log& log, boost::asio::io_context& loop);
@@ -33,19 +35,28 @@ class LogWatch : public std::enable_shared_from_this<LogWatch> {
 
  private:
   friend class LogReader;
-  void notify();
+  using Link = boost::intrusive::link_mode<boost::intrusive::auto_unlink>;
+  struct Waiter : boost::intrusive::list_base_hook<Link> {};
+  using Waiters = boost::intrusive::list<Waiter, boost::intrusive::constant_time_size<false>>;
+
+  static void resume(Waiters waiters);
+  void wake_waiters();
+  void limit(TimePoint until);
+  void on_timer();
 
   const Log& log_;
   boost::asio::io_context& loop_;
-  std::atomic<bool> pending_{false};  // a notify is on its way to the loop
+  std::atomic<bool> pending_{false};  // wake_waiters is on its way to the loop
   std::atomic<bool> ended_{false};
-  std::vector<class LogReader*> for_growth_;
-  std::vector<class LogReader*> for_end_;
+  Waiters for_growth_;
+  Waiters for_end_;
+  boost::asio::steady_timer timer_;  // for the first of them whose time is up
+  TimePoint armed_for_ = TimePoint::max();
   std::array<std::shared_ptr<Frames>, 4> frames_;
 };
 
-/// One reader's wait. Loop thread only; outlives its waits.
-class LogReader {
+/// One reader's wait. Loop thread only; outlives its waits, which end before the loop does.
+class LogReader : private LogWatch::Waiter {
  public:
   enum class For { kGrowth, kEnd };
 
@@ -57,19 +68,23 @@ class LogReader {
   /// Until the log grew (or ended), `interrupt`, or `until`. Look at the log before calling: what
   /// happened before does not end the wait.
   boost::asio::awaitable<void> wait(For what, TimePoint until);
-  /// Ends the wait under way, if any.
-  void interrupt() { timer_.cancel(); }
+  /// Ends the wait under way, if any, on the loop's next turn.
+  void interrupt();
   /// Goes on with another log's watch; not while waiting.
   void follow(std::shared_ptr<LogWatch> watch);
   [[nodiscard]] LogWatch& watch() { return *watch_; }
 
  private:
   friend class LogWatch;
-  void leave();
+  struct Parked;
+  template <typename Handler>
+  struct ParkedHandler;
 
   std::shared_ptr<LogWatch> watch_;
-  boost::asio::steady_timer timer_;
-  std::vector<LogReader*>* list_ = nullptr;  // that this stands in
+  std::unique_ptr<Parked> parked_;  // while it waits
+  TimePoint until_;
+  // The loop does not run out of work while somebody reads.
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
 };
 
 }  // namespace mlxs::gateway

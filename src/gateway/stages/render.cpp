@@ -4,6 +4,7 @@
 #include "base/ids.h"
 #include "gateway/flight/flight.h"
 #include "gateway/stages/attendance.h"
+#include "http/head.h"
 #include "http/sse.h"
 
 #include <algorithm>
@@ -40,10 +41,21 @@ http::Headers stream_headers() {
   return headers;
 }
 
-asio::awaitable<Result<void>> send_head(http::Exchange& exchange, const RequestScope& scope) {
-  http::Headers headers = stream_headers();
-  scope.add_headers(headers);
-  return exchange.start_stream(200, std::move(headers));
+// The head with the first bytes behind it. What it has in common with those of the flight's other
+// streams is rendered once.
+asio::awaitable<Result<void>> start(http::Exchange& exchange,
+                                    const RequestScope& scope,
+                                    FrameReader& frames,
+                                    std::string_view bytes) {
+  std::string& shared_fields = frames.head_fields();
+  if (shared_fields.empty()) {
+    http::Headers common = stream_headers();
+    scope.add_shared_headers(common);
+    shared_fields = http::render_fields(common);
+  }
+  http::StreamHead head{.status = 200, .headers = {}, .shared_fields = shared_fields};
+  scope.add_own_headers(head.headers);
+  return exchange.start_stream(std::move(head), bytes);
 }
 
 // What follows the last event: the end of a complete answer, or why there is none.
@@ -124,15 +136,18 @@ asio::awaitable<void> send_stream(http::Exchange& exchange,
       co_await reply(exchange, scope, std::move(whole));
       co_return;
     }
-    if (!head_sent) {
-      if (auto sent = co_await send_head(exchange, scope); !sent) break;
-      head_sent = true;
-    }
-    if (auto sent = co_await exchange.write(bytes); !sent) break;
-    if (last) {
-      if (auto sent = co_await exchange.finish(); !sent) break;
-      co_return;
-    }
+    Result<void> sent;
+    if (!head_sent)
+      sent = co_await start(exchange, scope, *frames, bytes);
+    else if (last)
+      sent = co_await exchange.finish(bytes);
+    else
+      sent = co_await exchange.write(bytes);
+    if (!sent) break;
+    if (last && !head_sent) sent = co_await exchange.finish();
+    if (!sent) break;
+    if (last) co_return;
+    head_sent = true;
     keep_alive_at = Clock::now() + plan.keep_alive;
   }
   scope.record.client_gone = true;
