@@ -113,7 +113,7 @@ Fleet::Member& Fleet::member(const std::string& id) {
     slot = std::make_unique<Member>();
     slot->worker.id = id;
     slot->worker.in_flight = std::make_shared<std::atomic<int>>(0);
-    slot->worker.progress_at = std::make_shared<std::atomic<Clock::rep>>(0);
+    slot->worker.progress = std::make_shared<ProgressClock>(Clock::now());
   }
   return *slot;
 }
@@ -224,9 +224,7 @@ void Fleet::on_state(Member& member, const json::object& state) {
   // The clock of a stall runs only while there is work and no step.
   if (!member.open || steps != member.steps || running + waiting == 0)
     member.progress_at = Clock::now();
-  if (steps != member.steps)
-    member.worker.progress_at->store(member.progress_at.time_since_epoch().count(),
-                                     std::memory_order_relaxed);
+  if (steps != member.steps) member.worker.progress->progressed(member.progress_at);
   member.stalled = member.stalled && steps == member.steps && running + waiting > 0;
   member.open = true;
   member.steps = steps;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "base/deadline.h"
+#include "gateway/fleet/progress_clock.h"
 #include "http/address.h"
 
 #include <atomic>
@@ -50,8 +50,7 @@ struct Worker {
   std::string generation;
   std::size_t connections_max = 0;
   std::shared_ptr<std::atomic<int>> in_flight;  ///< Attempts running on it, over all loops.
-  /// When its step counter last moved, as Clock ticks; 0 before that and for foreign ones.
-  std::shared_ptr<std::atomic<Clock::rep>> progress_at;
+  std::shared_ptr<ProgressClock> progress;      ///< Never null.
 };
 using WorkerPtr = std::shared_ptr<const Worker>;
 

@@ -102,7 +102,7 @@ FlightNotes Flight::notes() const {
 void Flight::note_attempt(const Worker& worker) {
   const std::lock_guard lock{notes_mutex_};
   notes_.worker = worker.id;
-  notes_.progress_at = worker.progress_at;
+  notes_.progress = worker.progress;
   ++notes_.attempts;
 }
 

@@ -15,7 +15,6 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/json/object.hpp>
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -69,8 +68,7 @@ struct FlightNotes {
   int attempts = 0;
   std::optional<TimePoint> sent_at;  ///< When the first attempt went out,
   Clock::duration waited{0};         ///< and how long the flight had been parked by then.
-  /// Of the worker's last step, as Clock ticks; null before the first attempt.
-  std::shared_ptr<const std::atomic<Clock::rep>> progress_at;
+  std::shared_ptr<const ProgressClock> progress;  ///< The worker's; null before the first attempt.
 };
 
 /// One generation under way. It owns the attempts and writes the log; clients only read the log.

@@ -192,7 +192,7 @@ TEST_P(Coalescing, AFlightWithoutATokenGetsOneSecondForAllWhoWait) {
   EXPECT_EQ(pair.worker.requests(), 2U);
 }
 
-// R-COAL-4: paused while the worker reports progress.
+// R-COAL-4: paused while the worker reports progress, and for ProgressClock::kBeat after.
 TEST_P(Coalescing, AWorkerThatStepsIsWaitedFor) {
   NativePair pair{
       yaml("    sharing: { coalescing: { join_timeout_ms: 400 } }\n"

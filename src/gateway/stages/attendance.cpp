@@ -3,6 +3,7 @@
 #include "gateway/flight/flight.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace mlxs::gateway {
 
@@ -16,7 +17,7 @@ Attendance::Attendance(http::Exchange& exchange,
       scope_(scope),
       source_(source),
       join_timeout_(join_timeout),
-      asked_at_(source.taken_at) {
+      since_(source.taken_at) {
   if (source.log->ended()) return;
   reader_.emplace(source.log->watch(context.io));
   exchange_.on_client_gone([this] {
@@ -33,23 +34,34 @@ std::shared_ptr<Frames> Attendance::frames(bool with_usage, bool with_token_ids)
   return reader_ ? reader_->watch().frames(with_usage, with_token_ids) : nullptr;
 }
 
-// Progress of the worker starts the wait anew: a long prompt on a busy worker is no reason to have
-// it computed twice.
-TimePoint Attendance::due() const {
+// The clock pauses while the worker steps: a long prompt on a busy worker is no reason to have it
+// computed twice.
+TimePoint Attendance::due() {
   if (source_.result != CacheResult::kCoalesced || source_.log->size() > 0) return TimePoint::max();
-  TimePoint from = asked_at_;
-  if (const auto progress = source_.flight.flight().notes().progress_at)
-    from = std::max(from, TimePoint{Clock::duration{progress->load(std::memory_order_relaxed)}});
-  return from + join_timeout_;
+  auto worker = source_.flight.flight().notes().progress;
+  if (worker != worker_) {
+    const TimePoint now = Clock::now();
+    const auto since = worker_ ? worker_->stood_still(now) - stood_still_ : now - since_;
+    worker_ = std::move(worker);
+    count_from(now, waited_ + since);
+  }
+  const auto left = join_timeout_ - waited_;
+  return worker_ ? worker_->reaches(stood_still_ + left) : since_ + left;
+}
+
+void Attendance::count_from(TimePoint now, Clock::duration waited) {
+  waited_ = waited;
+  since_ = now;
+  stood_still_ = worker_ ? worker_->stood_still(now) : Clock::duration{0};
 }
 
 boost::asio::awaitable<void> Attendance::wait(LogReader::For what, TimePoint until) {
-  co_await reader_->wait(what, std::min(until, due()));
+  return reader_->wait(what, std::min(until, due()));
 }
 
 bool Attendance::moved(TimePoint now) {
   if (!reader_ || now < due()) return false;
-  asked_at_ = now;
+  count_from(now, {});
   if (!open_second(context_, scope_, exchange_.request(), source_)) return false;
   reader_->follow(source_.log->watch(context_.io));
   return true;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "gateway/fleet/progress_clock.h"
 #include "gateway/flight/log_watch.h"
 #include "gateway/loop_context.h"
 #include "gateway/request_scope.h"
@@ -8,6 +9,7 @@
 
 #include <boost/asio/awaitable.hpp>
 
+#include <memory>
 #include <optional>
 
 namespace mlxs::gateway {
@@ -36,14 +38,20 @@ class Attendance {
   [[nodiscard]] bool moved(TimePoint now);
 
  private:
-  [[nodiscard]] TimePoint due() const;
+  [[nodiscard]] TimePoint due();
+  void count_from(TimePoint now, Clock::duration waited);
 
   http::Exchange& exchange_;
   LoopContext& context_;
   const RequestScope& scope_;
   AnswerSource& source_;
   const Milliseconds join_timeout_;
-  TimePoint asked_at_;               // when it last was not moved, or joined
+  // Of the wait for another's first token: `waited_` before `since_`, then the standstill of
+  // `worker_`, or all time while there is none.
+  Clock::duration waited_{0};
+  TimePoint since_;
+  std::shared_ptr<const ProgressClock> worker_;
+  Clock::duration stood_still_{0};   // of worker_, by then
   std::optional<LogReader> reader_;  // while there is something to wait for
   bool gone_ = false;
 };
