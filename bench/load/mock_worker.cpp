@@ -36,9 +36,15 @@ constexpr std::chrono::seconds kStateEvery{1};
 constexpr std::size_t kMarker = 17;
 constexpr const char* kEvents = "text/event-stream";
 
+std::int64_t steady_ns() {
+  const auto since_boot = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(since_boot).count();
+}
+
 struct Counts {
   std::uint64_t generations = 0;
   std::uint64_t cancelled = 0;
+  std::int64_t first_token_ns = 0;  ///< When the latest first token was written, steady clock.
 };
 
 class Mock {
@@ -71,7 +77,10 @@ class Mock {
     http::Response response;
     response.headers.add("content-type", "application/json");
     response.body = fmt::format(
-        R"({{"generations":{},"cancelled":{}}})", counts_.generations, counts_.cancelled);
+        R"({{"generations":{},"cancelled":{},"first_token_ns":{}}})",
+        counts_.generations,
+        counts_.cancelled,
+        counts_.first_token_ns);
     (void)co_await exchange.send(std::move(response));
   }
 
@@ -100,6 +109,7 @@ class Mock {
     headers.add("content-type", kEvents);
     auto sent = co_await exchange.start_stream(200, std::move(headers));
     std::string out;
+    counts_.first_token_ns = steady_ns();
     for (int i = 0; sent && i < knobs_.tokens; ++i) {
       append_token(out, i == 0 ? std::string_view{text} : std::string_view{" word"}, i, chat);
       if (knobs_.interval_us == 0) continue;
