@@ -136,7 +136,12 @@ struct Config {
     Seconds snapshot_every{300};  ///< snapshot_every_s
     bool operator==(const PromptCache&) const = default;
   } prompt_cache;
-  /// Where epochs and snapshots are; empty: see `state_folder`.
+  struct PackedWeights {
+    bool enabled = true;                               ///< Kept in state_dir.
+    std::uint64_t bytes = 20ULL * 1024 * 1024 * 1024;  ///< Of all models.
+    bool operator==(const PackedWeights&) const = default;
+  } packed_weights;
+  /// Where epochs, snapshots and packed weights are; empty: see `state_folder`.
   std::string state_dir;
   std::vector<Model> models;
   bool operator==(const Config&) const = default;

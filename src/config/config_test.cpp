@@ -87,6 +87,7 @@ TEST(Config, SharingIsReadLayerByLayerAndOffAndFalseAreOne) {
       parsed("keys: [ { name: a, sha256: '" + std::string(64, 'a') +
              "', sharing: deterministic } ]\n"
              "prompt_cache: { entries: 5, bytes: 1MiB, ttl_s: 7, grace_s: 0, snapshot: on }\n"
+             "packed_weights: { enabled: off, bytes: 3GiB }\n"
              "state_dir: state\n"
              "models:\n"
              "  - id: m\n"
@@ -102,6 +103,8 @@ TEST(Config, SharingIsReadLayerByLayerAndOffAndFalseAreOne) {
   EXPECT_EQ(config.prompt_cache.ttl, Seconds{7});
   EXPECT_EQ(config.prompt_cache.grace, Seconds{0});
   EXPECT_TRUE(config.prompt_cache.snapshot);
+  EXPECT_FALSE(config.packed_weights.enabled);
+  EXPECT_EQ(config.packed_weights.bytes, 3ULL << 30);
   EXPECT_EQ(state_folder(config).value(), "state");
   const Sharing& some = config.models.at(0).sharing;
   EXPECT_EQ(some.coalescing.policy, SharePolicy::kOff);

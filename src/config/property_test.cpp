@@ -35,6 +35,8 @@ Config arbitrary_config() {
   };
   for (Key& key : config.keys) key.sharing = policy();
   config.prompt_cache.bytes = 64 * size();
+  config.packed_weights.bytes = (1 << 20) + size();
+  config.packed_weights.enabled = *rc::gen::arbitrary<bool>();
   config.prompt_cache.grace = Seconds{*rc::gen::inRange(0, 1000)};
   config.prompt_cache.snapshot = *rc::gen::arbitrary<bool>();
   if (*rc::gen::arbitrary<bool>()) config.state_dir = "/var/lib/" + name("");

@@ -124,6 +124,12 @@ void describe(V& v, std::type_identity<Config::PromptCache>) {
 }
 
 template <class V>
+void describe(V& v, std::type_identity<Config::PackedWeights>) {
+  v.value("enabled", &Config::PackedWeights::enabled, Flag{}, Apply::kRestart);
+  v.value("bytes", &Config::PackedWeights::bytes, Range{kMiB, 1024 * kGiB}, Apply::kRestart);
+}
+
+template <class V>
 void describe(V& v, std::type_identity<Sharing::Coalescing>) {
   using C = Sharing::Coalescing;
   v.value("policy", &C::policy, Policy{}, Apply::kReload);
@@ -197,6 +203,7 @@ void describe(V& v, std::type_identity<Config>) {
   v.group("limits", &Config::limits);
   v.group("timeouts", &Config::timeouts);
   v.group("prompt_cache", &Config::prompt_cache);
+  v.group("packed_weights", &Config::packed_weights);
   v.value("state_dir", &Config::state_dir, kFolder, Apply::kRestart);
   v.list("models", &Config::models);
 }

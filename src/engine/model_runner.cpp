@@ -6,6 +6,7 @@
 #include "engine/load/checkpoint.h"
 #include "engine/load/config_reader.h"
 #include "engine/load/memory_limit.h"
+#include "engine/load/packed_store.h"
 #include "engine/load/weights.h"
 #include "engine/models/model.h"
 
@@ -47,8 +48,15 @@ mx::array int_array(const std::vector<std::int32_t>& values) {
 
 class ModelRunner : public Runner {
  public:
-  ModelRunner(ModelInfo info, std::unique_ptr<Model> model, KvPoolShape pool_shape)
-      : info_(std::move(info)), model_(std::move(model)), pool_(std::move(pool_shape)) {}
+  /// `store`: what may still be writing packed weights; null: nothing.
+  ModelRunner(ModelInfo info,
+              std::unique_ptr<Model> model,
+              KvPoolShape pool_shape,
+              std::unique_ptr<PackedStore> store)
+      : info_(std::move(info)),
+        model_(std::move(model)),
+        pool_(std::move(pool_shape)),
+        store_(std::move(store)) {}
 
   const ModelInfo& info() const override { return info_; }
 
@@ -130,6 +138,7 @@ class ModelRunner : public Runner {
   std::unique_ptr<Model> model_;
   KvPool pool_;
   mx::array logits_ = mx::zeros({0});
+  std::unique_ptr<PackedStore> store_;
 };
 
 /// The dtype the checkpoint's own activations have.
@@ -294,6 +303,16 @@ Result<SamplingParams> default_sampling(const Checkpoint& checkpoint) {
   return params;
 }
 
+/// For packed weights of `checkpoint`; null where none are to be kept.
+std::unique_ptr<PackedStore> packed_store(const Checkpoint& checkpoint,
+                                          const ModelOptions& options,
+                                          const WeightPolicy& policy) {
+  if (!policy.pack || options.packed_bytes_max == 0) return nullptr;
+  return std::make_unique<PackedStore>(
+      PackedFolder{options.packed_folder, options.packed_bytes_max},
+      fmt::format("{} layout {} of {}", checkpoint.digest, kPanelLayout, product_kernels().name));
+}
+
 Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProgress& progress) {
   auto checkpoint = open_checkpoint(options.source);
   if (!checkpoint) return checkpoint.error();
@@ -306,10 +325,12 @@ Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProg
   auto policy = weight_policy(*checkpoint, options, memory_limit);
   if (!policy) return policy.error();
 
-  WeightReader weights(*checkpoint, *policy, progress);
+  auto store = packed_store(*checkpoint, options, *policy);
+  WeightReader weights(*checkpoint, *policy, progress, store ? store->read() : PackedMatrices{});
   auto model = make_model(*checkpoint, weights);
   if (!model) return model.error();
   MLXS_TRY(weights.finish());
+  if (store && weights.packed_anew()) store->keep(weights.packed());
   // Buffers kept for reuse. A step's fit many times over; steps of every size would, in time, fill
   // whatever there is, so that a process seems to leak (R-ENG-4).
   mx::set_cache_limit(std::min(memory_limit / 16, 64 * kMiB + weights.bytes() / 16));
@@ -333,8 +354,8 @@ Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProg
   info.blocks_total = pool->blocks_total;
   info.windows = std::move(pool->windows);
   info.kv_bytes = pool->shape.bytes();
-  auto runner =
-      std::make_unique<ModelRunner>(std::move(info), std::move(*model), std::move(pool->shape));
+  auto runner = std::make_unique<ModelRunner>(
+      std::move(info), std::move(*model), std::move(pool->shape), std::move(store));
   if (progress) progress(1.0);
   return std::unique_ptr<Runner>(std::move(runner));
 }

@@ -22,6 +22,10 @@ struct ModelOptions {
                  ///< quarter context need, within a quarter of the memory limit.
   int sequences_max = 64;
   int step_tokens_max = 512;  ///< What windows need blocks for, besides rows.
+  /// Where weights packed for the CPU are kept between starts, and how many bytes of them, this
+  /// model's and others' together; 0: none.
+  std::filesystem::path packed_folder = {};
+  std::uint64_t packed_bytes_max = 0;
 };
 
 /// Fraction done in [0, 1], called from the loading thread.

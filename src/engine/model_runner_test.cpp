@@ -2,6 +2,7 @@
 
 #include "engine/load/memory_limit.h"
 #include "engine/testing/gguf_writer.h"
+#include "engine/testing/temp_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -19,6 +20,8 @@
 #include <random>
 #include <span>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -259,6 +262,54 @@ TEST(ModelRunner, SurvivesDamagedFiles) {
   }
   EXPECT_GT(loaded, 10);
   EXPECT_LT(loaded, 1490);
+}
+
+/// The logits of a step with one row.
+std::vector<float> logits_of(Runner& runner) {
+  Step step;
+  step.tokens = {1, 2, 3};
+  step.segments = {{0, 3, 3, {BlockId{0}}}};
+  step.logits_at = {2};
+  const auto logits = runner.run(step);
+  EXPECT_TRUE(logits);
+  return logits ? std::vector<float>(logits->values.begin(), logits->values.end())
+                : std::vector<float>{};
+}
+
+TEST(ModelRunner, PackedWeightsThatWereKeptGiveTheSameLogits) {
+  const TempFolder folder;
+  ModelOptions options;
+  options.source = TinyGguf{}.write();
+  options.packed_folder = folder.path() / "weights";
+  const auto logits = [&] {
+    auto runner = load_runner(options, {});
+    EXPECT_TRUE(runner) << runner.error().message;
+    return logits_of(**runner);
+  };
+  const auto files = [&] {
+    std::error_code none;
+    std::vector<std::filesystem::path> found;
+    for (std::filesystem::directory_iterator entry(options.packed_folder, none), end; entry != end;
+         entry.increment(none)) {
+      if (entry->path().extension() == ".packed") found.push_back(entry->path());
+    }
+    return found;
+  };
+  const auto packed_now = logits();
+  EXPECT_TRUE(files().empty()) << "kept without being asked to";
+
+  options.packed_bytes_max = 1 << 20;
+  {
+    auto runner = load_runner(options, {});
+    ASSERT_TRUE(runner);
+    while (files().empty()) std::this_thread::yield();  // Nobody but the runner waits for it.
+  }
+  const auto kept_at = std::filesystem::last_write_time(files().front());
+  EXPECT_EQ(logits(), packed_now);
+  EXPECT_GT(std::filesystem::last_write_time(files().front()), kept_at) << "was not used";
+
+  std::ofstream(files().front(), std::ios::binary | std::ios::app) << "damage";
+  EXPECT_EQ(logits(), packed_now);
 }
 
 TEST(ModelRunner, RefusesAPoolThatDoesNotFit) {

@@ -41,6 +41,9 @@ Result<void> Fleet::apply(const config::Config& config) {
 }
 
 Result<void> Fleet::grow(const config::Model& model, const config::Config& config) {
+  // Without a place for state nothing is kept; whoever needs one says so.
+  const auto state = config::state_folder(config);
+  const bool keeps = state && config.packed_weights.enabled;
   const auto alive = [&](const auto& worker) {
     return !worker->retiring() && worker->settings().model.id == model.id;
   };
@@ -50,6 +53,8 @@ Result<void> Fleet::grow(const config::Model& model, const config::Config& confi
                        {.id = free_id(model.id),
                         .model = model,
                         .threads = std::max(1, settings_.cores / native_workers(config)),
+                        .packed_folder = state ? *state / "weights" : std::filesystem::path{},
+                        .packed_bytes_max = keeps ? config.packed_weights.bytes : 0,
                         .log_level = config.log.level,
                         .program = settings_.program,
                         .socket = settings_.sockets / fmt::format("w{}.sock", sockets_made_++),

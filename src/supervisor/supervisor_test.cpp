@@ -22,6 +22,7 @@
 namespace mlxs::supervisor {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -55,6 +56,8 @@ struct Running {
 TEST(Supervisor, StartsItsChildrenAsAgreed) {
   Stage stage{
       "log: { level: warn }\n"
+      "state_dir: state\n"
+      "packed_weights: { bytes: 1GiB }\n"
       "models: [ { id: m, source: dir/m.gguf, compute: float32, context_tokens: 512,"
       " kv_bytes: 1MiB, batch: { max_sequences: 4, step_tokens: 32,"
       " latency_budget_ms: 50, first_token_ms: 900, prefix_cache: off }, queue: { waiting: 9 } } "
@@ -92,6 +95,10 @@ TEST(Supervisor, StartsItsChildrenAsAgreed) {
                           "512",
                           "--kv-bytes",
                           "1048576",
+                          "--packed-folder",
+                          "state/weights",
+                          "--packed-bytes",
+                          "1073741824",
                           "--listen-fd",
                           "4",
                           "--lifeline-fd",
@@ -104,6 +111,12 @@ TEST(Supervisor, StartsItsChildrenAsAgreed) {
   // Groups of their own: Ctrl-C in a terminal reaches the supervisor only.
   EXPECT_EQ(worker.hello().at("group"), worker.hello().at("pid"));
   EXPECT_EQ(gateway.hello().at("group"), gateway.hello().at("pid"));
+}
+
+TEST(Supervisor, WorkersKeepNoPackedWeightsWhereThatIsOff) {
+  Stage stage{"state_dir: state\npacked_weights: { enabled: off }\n" + std::string{kModel}};
+  stage.start();
+  EXPECT_THAT(stage.next("worker").arguments(), Not(Contains("--packed-folder")));
 }
 
 TEST(Supervisor, TellsTheGatewayTheConfigurationAndTheWorkers) {

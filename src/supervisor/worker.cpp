@@ -78,6 +78,10 @@ std::vector<std::string> worker_arguments(const Worker::Settings& settings) {
   };
   if (model.context_tokens_max) add("--context-tokens", std::to_string(*model.context_tokens_max));
   if (model.kv_bytes) add("--kv-bytes", std::to_string(*model.kv_bytes));
+  if (settings.packed_bytes_max > 0) {
+    add("--packed-folder", settings.packed_folder.string());
+    add("--packed-bytes", std::to_string(settings.packed_bytes_max));
+  }
   add("--threads", std::to_string(settings.threads));
   add("--listen-fd", std::to_string(kListenFd));
   add("--lifeline-fd", std::to_string(kLifelineFd));

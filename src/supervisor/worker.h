@@ -31,6 +31,8 @@ class Worker : public std::enable_shared_from_this<Worker> {
     std::string id;  ///< "MODEL/0"
     config::Model model;
     int threads = 1;
+    std::filesystem::path packed_folder;  ///< For packed weights.
+    std::uint64_t packed_bytes_max = 0;   ///< There; 0: none.
     std::string log_level;
     std::filesystem::path program;
     std::filesystem::path socket;

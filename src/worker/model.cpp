@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 
 #include <exception>
+#include <future>
+#include <stdexcept>
 #include <utility>
 
 namespace mlxs::worker {
@@ -35,17 +37,28 @@ void Model::load(engine::Engine::StepSink sink, std::function<void(Result<void>)
 Result<Model::Loaded> Model::load_now(engine::Engine::StepSink sink) {
   try {
     MLXS_TRY(fetch());
-    auto codec = loader_.load_codec();
-    if (!codec) return std::move(codec).error();
-    const auto make_runner = [this]() -> Result<std::unique_ptr<engine::Runner>> {
-      const auto note = [this](double done) { progress_.store(done, std::memory_order_relaxed); };
+    // Text loads beside the weights, which takes about as long where those were packed before.
+    std::atomic<bool> no_text{false};
+    auto text = std::async(std::launch::async, [this, &no_text] {
+      auto codec = loader_.load_codec();
+      if (!codec) no_text = true;
+      return codec;
+    });
+    const auto make_runner = [this, &no_text]() -> Result<std::unique_ptr<engine::Runner>> {
+      const auto note = [this, &no_text](double done) {
+        if (no_text) throw std::runtime_error("there will be no text");  // Weights can't help.
+        progress_.store(done, std::memory_order_relaxed);
+      };
       auto runner = loader_.load_runner(note);
       if (!runner) return std::move(runner).error();
       return observe(std::move(*runner), metrics_);
     };
-    const Codec& text = **codec;
+    const auto ready = std::make_shared<const Codec*>();  // Set before anything is submitted.
     auto engine = engine::Engine::start(
-        make_runner, [&text] { return text.detokenizer(); }, limits_, std::move(sink));
+        make_runner, [ready] { return (*ready)->detokenizer(); }, limits_, std::move(sink));
+    auto codec = text.get();
+    if (!codec) return std::move(codec).error();
+    *ready = codec->get();
     if (!engine) return std::move(engine).error();
     return Loaded{std::move(*codec), std::move(*engine)};
   } catch (const std::exception& error) {

@@ -118,6 +118,10 @@ engine::ModelOptions model_options(const Options& options) {
   model.kv_bytes = options.kv_bytes;
   model.sequences_max = options.sequences_max;
   model.step_tokens_max = options.step_tokens_max;
+  if (!options.packed_folder.empty()) {
+    model.packed_folder = options.packed_folder;
+    model.packed_bytes_max = options.packed_bytes_max;
+  }
   return model;
 }
 

@@ -46,6 +46,9 @@ void add_options(CLI::App& command_line, Options& options) {
       .add_option("--context-tokens", options.context_tokens_max, "Less than the model's own")
       ->check(CLI::Range(2, 100'000'000));
   command_line.add_option("--kv-bytes", options.kv_bytes, "Size of the key/value pool");
+  command_line.add_option(
+      "--packed-folder", options.packed_folder, "Where weights packed for the CPU are kept");
+  command_line.add_option("--packed-bytes", options.packed_bytes_max, "Of them, at most; 0: none");
   command_line.add_option("--threads", options.threads, "For arithmetic; 0: the libraries' choice")
       ->check(CLI::Range(0, 1024));
   command_line.add_option("--listen", options.listen, "HOST:PORT or unix:PATH");

@@ -26,6 +26,8 @@ struct Options {
   int waiting_max = 256;             ///< --waiting
   std::optional<int> context_tokens_max = {};  ///< --context-tokens
   std::optional<std::uint64_t> kv_bytes = {};  ///< --kv-bytes
+  std::string packed_folder = {};              ///< --packed-folder
+  std::uint64_t packed_bytes_max = 0;          ///< --packed-bytes; 0: none are kept
   int threads = 0;                             ///< For arithmetic; 0 leaves it to the libraries.
   std::string listen = {};                     ///< Address to listen on by itself, or
   int listen_fd = -1;                          ///< a listening descriptor of whoever started it.

@@ -26,7 +26,8 @@ TEST(Options, AreWhatTheSupervisorPasses) {
 
   ASSERT_EQ(parse("--id m --source s --compute float32 --max-sequences 8 --step-tokens 128 "
                   "--latency-budget-ms 50 --first-token-ms 900 --prefix-cache off "
-                  "--waiting 9 --context-tokens 512 --kv-bytes 1048576 --threads 2 --listen-fd 4 "
+                  "--waiting 9 --context-tokens 512 --kv-bytes 1048576 --packed-folder p "
+                  "--packed-bytes 9 --threads 2 --listen-fd 4 "
                   "--lifeline-fd 3 --log-level debug --drain-ms 5",
                   options),
             "");
@@ -42,6 +43,8 @@ TEST(Options, AreWhatTheSupervisorPasses) {
   EXPECT_EQ(options.waiting_max, 9);
   EXPECT_EQ(options.context_tokens_max, 512);
   EXPECT_EQ(options.kv_bytes, 1'048'576U);
+  EXPECT_EQ(options.packed_folder, "p");
+  EXPECT_EQ(options.packed_bytes_max, 9U);
   EXPECT_EQ(options.threads, 2);
   EXPECT_EQ(options.listen_fd, 4);
   EXPECT_EQ(options.lifeline_fd, 3);

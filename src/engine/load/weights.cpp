@@ -74,8 +74,12 @@ mx::array evaluated(mx::array value) {
 
 WeightReader::WeightReader(const Checkpoint& checkpoint,
                            WeightPolicy policy,
-                           std::function<void(double)> progress)
-    : checkpoint_(checkpoint), policy_(policy), progress_(std::move(progress)) {
+                           std::function<void(double)> progress,
+                           PackedMatrices kept)
+    : checkpoint_(checkpoint),
+      policy_(policy),
+      progress_(std::move(progress)),
+      kept_(std::move(kept)) {
   for (const auto& [name, tensor] : checkpoint_.tensors) file_bytes_total_ += tensor.bytes.size();
 }
 
@@ -264,7 +268,7 @@ bool can_pack(const Weight& weight) {
 }
 
 /// `weight` as CPU kernels take it: affine, or dense float32.
-Weight packed(const Weight& weight) {
+Weight pack(const Weight& weight) {
   if (!weight.quantised()) {
     Weight result{empty()};
     result.packed = std::make_shared<const PackedMatrix>(
@@ -365,7 +369,50 @@ Weight WeightReader::matrix(const Part& part, int columns) {
   return matrices({part}, columns).front();
 }
 
+namespace {
+
+/// What packed parts are kept under.
+std::string joined_name(const std::vector<WeightReader::Part>& parts) {
+  std::string name;
+  for (const WeightReader::Part& part : parts) name += (name.empty() ? "" : "+") + part.name;
+  return name;
+}
+
+}  // namespace
+
+std::optional<std::vector<Weight>> WeightReader::take_kept(const std::string& name,
+                                                           const std::vector<Part>& parts,
+                                                           int columns) {
+  const auto found = kept_.find(name);
+  if (found == kept_.end() || error_) return std::nullopt;
+  int rows = 0;
+  for (const Part& part : parts) rows += part.rows;
+  for (const auto& matrix : found->second) {
+    rows -= matrix->rows();
+    if (matrix->columns() != columns) return std::nullopt;
+  }
+  if (rows != 0) return std::nullopt;
+  for (const Part& part : parts) {
+    for (const char* end : {".weight", ".scales", ".biases"}) {
+      const auto tensor = checkpoint_.tensors.find(part.name + end);
+      if (tensor == checkpoint_.tensors.end()) continue;
+      used_.insert(tensor->first);
+      advance(tensor->second);
+    }
+  }
+  std::vector<Weight> result;
+  for (const auto& matrix : found->second) {
+    result.push_back({empty()});
+    result.back().packed = matrix;
+    bytes_ += matrix->bytes();
+  }
+  packed_.insert(*found);
+  return result;
+}
+
 std::vector<Weight> WeightReader::matrices(const std::vector<Part>& parts, int columns) {
+  const std::string name = joined_name(parts);
+  if (auto kept = take_kept(name, parts, columns)) return std::move(*kept);
   std::vector<Weight> loaded;
   for (const Part& part : parts) {
     loaded.push_back(read(part.name, {part.rows}, columns, policy_.pack));
@@ -374,10 +421,20 @@ std::vector<Weight> WeightReader::matrices(const std::vector<Part>& parts, int c
   for (Weight& weight : result) {
     if (!policy_.pack || error_ || (weight.quantised() && !can_pack(weight))) continue;
     bytes_ -= weight.bytes();
-    weight = packed(weight);
+    weight = pack(weight);
     bytes_ += weight.bytes();
   }
+  note_packed(name, result);
   return result;
+}
+
+void WeightReader::note_packed(const std::string& name, const std::vector<Weight>& weights) {
+  if (error_ ||
+      !std::ranges::all_of(weights, [](const Weight& one) { return one.packed != nullptr; }))
+    return;
+  auto& list = packed_[name];
+  for (const Weight& weight : weights) list.push_back(weight.packed);
+  packed_anew_ = true;
 }
 
 std::vector<Weight> WeightReader::experts(const std::string& prefix,

@@ -2,6 +2,7 @@
 
 #include "base/result.h"
 #include "engine/load/checkpoint.h"
+#include "engine/load/packed_file.h"
 #include "engine/ops/weight.h"
 
 #include <mlx/array.h>
@@ -32,9 +33,11 @@ struct WeightPolicy {
 /// Loading thread only; `checkpoint` outlives the reader.
 class WeightReader {
  public:
+  /// `kept`: what an earlier reader with this checkpoint and policy packed; it is taken as it is.
   WeightReader(const Checkpoint& checkpoint,
                WeightPolicy policy,
-               std::function<void(double)> progress);
+               std::function<void(double)> progress,
+               PackedMatrices kept = {});
 
   [[nodiscard]] bool contains(std::string_view name) const;
   /// Something went wrong already: no use in asking for more.
@@ -76,6 +79,9 @@ class WeightReader {
   [[nodiscard]] Result<void> finish() const;
   /// Bytes of all arrays handed out.
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  /// All matrices that were handed out packed, and whether some were not among the kept ones.
+  [[nodiscard]] const PackedMatrices& packed() const { return packed_; }
+  [[nodiscard]] bool packed_anew() const { return packed_anew_; }
 
  private:
   const TensorView* find(const std::string& name);
@@ -92,6 +98,12 @@ class WeightReader {
                      int columns);
   Weight read_blocks(const TensorView& tensor);
   Weight widened(const Weight& weight) const;
+  /// What was kept for these parts.
+  std::optional<std::vector<Weight>> take_kept(const std::string& name,
+                                               const std::vector<Part>& parts,
+                                               int columns);
+  /// To be kept, if all of them are packed.
+  void note_packed(const std::string& name, const std::vector<Weight>& weights);
   mlx::core::array dense(const TensorView& tensor, mlx::core::Dtype dtype);
   void reject(std::string message);
   void advance(const TensorView& tensor);
@@ -99,6 +111,9 @@ class WeightReader {
   const Checkpoint& checkpoint_;
   WeightPolicy policy_;
   std::function<void(double)> progress_;
+  PackedMatrices kept_;
+  PackedMatrices packed_;
+  bool packed_anew_ = false;
   std::set<std::string, std::less<>> used_;
   std::uint64_t bytes_ = 0;
   std::uint64_t file_bytes_read_ = 0;

@@ -12,6 +12,11 @@ inline constexpr int kCodeMax = 32512;    ///< 127·256
 
 /// What a panel holds: groups of whole numbers, or each number as it is.
 enum class PanelForm : std::uint8_t { kAffine4, kAffine8, kBfloat16, kHalf, kFloat32 };
+inline constexpr int kPanelForms = 5;
+
+/// Raised whenever the bytes of a panel come to mean something else: packed weights are kept on
+/// disk.
+inline constexpr int kPanelLayout = 1;
 
 /// A weight as the kernels read it: panels of kPanelRows rows, behind each other. Dense ones are
 /// [columns][kPanelRows] numbers. Affine ones are a run of blocks of kPanelColumns columns, each
@@ -34,6 +39,11 @@ struct PanelView {
     if (form == PanelForm::kAffine4) return 4;
     if (form == PanelForm::kAffine8) return 8;
     return form == PanelForm::kFloat32 ? 32 : 16;
+  }
+  /// What `panel_bytes` is where panels lie behind each other.
+  [[nodiscard]] std::int64_t packed_panel_bytes() const {
+    if (affine()) return std::int64_t{blocks()} * block_bytes();
+    return std::int64_t{columns} * kPanelRows * bits() / 8;
   }
   // Of affine panels:
 

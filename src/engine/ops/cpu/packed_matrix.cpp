@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace mlxs::engine {
 namespace {
@@ -133,7 +134,6 @@ PackedMatrix::PackedMatrix(const AffineMatrix& matrix) : rows_(matrix.rows) {
   view_.columns = matrix.columns;
   view_.form = matrix.bits == 4 ? PanelForm::kAffine4 : PanelForm::kAffine8;
   view_.half_scales = exact_halves(matrix.scales, scales) && exact_halves(matrix.biases, scales);
-  view_.panel_bytes = std::int64_t{view_.blocks()} * view_.block_bytes();
   std::uint8_t* const data = allocate();
   for (int row = 0; row < rows_; ++row) {
     pack_row(matrix, view_, row, data + row / kPanelRows * view_.panel_bytes);
@@ -144,7 +144,6 @@ PackedMatrix::PackedMatrix(const DenseMatrix& matrix) : rows_(matrix.rows) {
   view_.columns = matrix.columns;
   view_.form = dense_form(matrix.data, std::int64_t{matrix.rows} * matrix.columns);
   const int size = view_.bits() / 8;
-  view_.panel_bytes = std::int64_t{matrix.columns} * kPanelRows * size;
   std::uint8_t* const data = allocate();
   for (int row = 0; row < rows_; ++row) {
     const float* from = matrix.data + std::int64_t{row} * matrix.columns;
@@ -155,7 +154,14 @@ PackedMatrix::PackedMatrix(const DenseMatrix& matrix) : rows_(matrix.rows) {
   }
 }
 
+PackedMatrix::PackedMatrix(int rows, PanelView view, std::shared_ptr<std::byte> memory)
+    : rows_(rows), view_(view), memory_(std::move(memory)) {
+  view_.panel_bytes = view_.packed_panel_bytes();
+  view_.data = reinterpret_cast<const std::uint8_t*>(memory_.get());
+}
+
 std::uint8_t* PackedMatrix::allocate() {
+  view_.panel_bytes = view_.packed_panel_bytes();
   memory_ = allocate_weights(bytes());
   auto* const data = reinterpret_cast<std::uint8_t*>(memory_.get());
   std::memset(data, 0, bytes());

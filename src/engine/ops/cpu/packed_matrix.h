@@ -38,6 +38,9 @@ class PackedMatrix {
   explicit PackedMatrix(const AffineMatrix& matrix);
   /// Numbers are stored in bfloat16 or half precision where that is exact.
   explicit PackedMatrix(const DenseMatrix& matrix);
+  /// What was packed before: form, columns and scales as `view` says, panels behind each other in
+  /// `memory`, which is aligned to 64.
+  PackedMatrix(int rows, PanelView view, std::shared_ptr<std::byte> memory);
 
   [[nodiscard]] int rows() const { return rows_; }
   [[nodiscard]] int columns() const { return view_.columns; }
