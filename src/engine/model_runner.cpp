@@ -160,17 +160,40 @@ mx::Dtype checkpoint_dtype(const Checkpoint& checkpoint) {
 
 /// What weights, pool and activations may take together: of the process on CPU and where GPU and
 /// CPU share their memory, else of the GPU.
-std::uint64_t usable_memory() {
-  const std::uint64_t process = memory_limit_bytes();
-  if (mx::default_device() == mx::Device::cpu) return process;
+DeviceLimits device_limits() {
+  DeviceLimits limits{.bytes = memory_limit_bytes()};
+  if (mx::default_device() == mx::Device::cpu) return limits;
   const auto& info = mx::device_info(mx::default_device());
-  for (const char* key : {"total_memory", "memory_size"}) {
+  const auto lower = [&](std::uint64_t& limit, const char* key) {
     const auto found = info.find(key);
-    if (found == info.end()) continue;
-    if (const auto* bytes = std::get_if<std::size_t>(&found->second))
-      return std::min<std::uint64_t>(process, *bytes);
-  }
-  return process;
+    if (found == info.end()) return;
+    if (const auto* value = std::get_if<std::size_t>(&found->second))
+      limit = std::min<std::uint64_t>(limit, *value);
+  };
+  lower(limits.bytes, "total_memory");
+  lower(limits.bytes, "memory_size");
+  lower(limits.buffers, "resource_limit");
+  lower(limits.buffer_bytes, "max_buffer_length");
+  return limits;
+}
+
+/// Arrays are alive together: a tensor's values, scales and offsets, keys and values of each layer,
+/// and what the operations of a step leave until it is over. MLX gives buffers that it keeps for
+/// reuse back by itself when there are too many.
+Result<std::uint64_t> count_buffers(const Checkpoint& checkpoint, int layers, std::uint64_t limit) {
+  constexpr std::uint64_t kOfTensor = 3;
+  constexpr std::uint64_t kOfLayer = 2 + 64;
+  const std::uint64_t buffers =
+      kOfTensor * checkpoint.tensors.size() + kOfLayer * static_cast<std::uint64_t>(layers);
+  if (buffers <= limit) return buffers;
+  return fail(ErrorCode::kOutOfMemory,
+              fmt::format("[runner] {}: {} tensors and {} layers need up to {} buffers of {} that "
+                          "the device has",
+                          checkpoint.config_file,
+                          checkpoint.tensors.size(),
+                          layers,
+                          buffers,
+                          limit));
 }
 
 struct WeightSizes {
@@ -179,13 +202,27 @@ struct WeightSizes {
   bool quantised = false;
 };
 
+/// Bits of a value in a tensor packed as MLX does; what the configuration says of the tensor, else
+/// of all, else the most common.
+std::uint64_t bits_of_value(const Checkpoint& checkpoint, std::string_view tensor) {
+  constexpr std::string_view kWeight = ".weight";
+  const auto* all = checkpoint.config.if_contains("quantization");
+  if (all == nullptr || !all->is_object()) return 4;
+  if (tensor.ends_with(kWeight)) tensor.remove_suffix(kWeight.size());
+  const auto* own = all->get_object().if_contains(tensor);
+  const auto* bits =
+      (own != nullptr && own->is_object() ? *own : *all).get_object().if_contains("bits");
+  const bool known = bits != nullptr && bits->is_int64() && bits->get_int64() >= 1;
+  return known ? static_cast<std::uint64_t>(bits->get_int64()) : 4;
+}
+
 WeightSizes weight_sizes(const Checkpoint& checkpoint) {
   WeightSizes sizes;
   for (const auto& [name, tensor] : checkpoint.tensors) {
     const auto elements = static_cast<std::uint64_t>(tensor.elements());
     const bool packed = tensor.type == TensorType::kU32;
     sizes.stored += tensor.bytes.size();
-    sizes.wide += elements * 4 * (packed ? 8 : 1);  // A word holds eight values at 4 bits.
+    sizes.wide += 4 * (packed ? elements * 32 / bits_of_value(checkpoint, name) : elements);
     sizes.quantised = sizes.quantised || packed || is_block_quantised(tensor.type);
   }
   return sizes;
@@ -246,12 +283,15 @@ Result<PoolPlan> plan_pool(const ModelShape& model,
                            int context_tokens_max,
                            const WeightPolicy& policy,
                            std::uint64_t weights_bytes,
-                           std::uint64_t memory_limit) {
+                           const DeviceLimits& device) {
+  const std::uint64_t memory_limit = device.bytes;
   const auto row_blocks =
       static_cast<std::uint64_t>(context_tokens_max + kBlockTokens - 1) / kBlockTokens;
   const auto rows = static_cast<std::uint64_t>(std::max(1, options.sequences_max));
   std::uint64_t bytes = 0;
   std::uint64_t blocks_max = INT32_MAX / kBlockTokens;  // Slots are int32.
+  const KvPoolShape layer{{1}, model.kv_heads, model.head_dim, policy.dtype};
+  blocks_max = std::min(blocks_max, device.buffer_bytes / (layer.block_bytes() / 2));
   // Where all layers have windows, blocks beyond what rows can hold would cost nothing for ever.
   if (std::ranges::find(model.window_of, 0) == model.window_of.end())
     blocks_max = std::min(blocks_max, rows * row_blocks);
@@ -294,10 +334,16 @@ Result<SamplingParams> default_sampling(const Checkpoint& checkpoint) {
   SamplingParams params;
   params.temperature = static_cast<float>(generation.number("temperature", params.temperature));
   params.top_p = static_cast<float>(generation.number("top_p", params.top_p));
+  params.min_p = static_cast<float>(generation.number("min_p", params.min_p));
+  params.repetition_penalty =
+      static_cast<float>(generation.number("repetition_penalty", params.repetition_penalty));
   const double top_k = generation.number("top_k", params.top_k);
   if (!(params.temperature >= 0)) generation.reject("temperature", "has to be 0 or more");
   if (!(params.top_p > 0 && params.top_p <= 1)) generation.reject("top_p", "has to be in (0, 1]");
   if (!(top_k >= 0 && top_k <= INT32_MAX)) generation.reject("top_k", "has to be 0 or more");
+  if (!(params.min_p >= 0 && params.min_p <= 1)) generation.reject("min_p", "has to be in [0, 1]");
+  if (!(params.repetition_penalty > 0))
+    generation.reject("repetition_penalty", "has to be above 0");
   MLXS_TRY(generation.status());
   params.top_k = static_cast<int>(top_k);
   return params;
@@ -319,7 +365,8 @@ Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProg
   auto sampling = default_sampling(*checkpoint);
   if (!sampling) return sampling.error();
 
-  const std::uint64_t memory_limit = usable_memory();
+  const DeviceLimits device = options.device.value_or(device_limits());
+  const std::uint64_t memory_limit = device.bytes;
   mx::set_memory_limit(memory_limit);
   mx::set_cache_limit(memory_limit / 16);  // While loading; see below.
   auto policy = weight_policy(*checkpoint, options, memory_limit);
@@ -336,6 +383,8 @@ Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProg
   mx::set_cache_limit(std::min(memory_limit / 16, 64 * kMiB + weights.bytes() / 16));
 
   const ModelShape& shape = (*model)->shape();
+  auto buffers = count_buffers(*checkpoint, shape.layers, device.buffers);
+  if (!buffers) return buffers.error();
   ModelInfo info{
       .architecture = std::string(checkpoint->config["model_type"].as_string()),
       .vocab_size = shape.vocab_size,
@@ -346,10 +395,11 @@ Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProg
       .end_tokens = checkpoint->end_tokens,
       .weights_bytes = weights.bytes(),
       .kv_bytes = 0,
+      .buffers = *buffers,
       .weights_digest = checkpoint->digest,
       .default_sampling = *sampling};
   auto pool =
-      plan_pool(shape, options, info.context_tokens_max, *policy, info.weights_bytes, memory_limit);
+      plan_pool(shape, options, info.context_tokens_max, *policy, info.weights_bytes, device);
   if (!pool) return pool.error();
   info.blocks_total = pool->blocks_total;
   info.windows = std::move(pool->windows);

@@ -13,6 +13,13 @@
 
 namespace mlxs::engine {
 
+/// What a device holds at most.
+struct DeviceLimits {
+  std::uint64_t bytes = UINT64_MAX;
+  std::uint64_t buffers = UINT64_MAX;       ///< Allocations alive at once; Metal has a limit.
+  std::uint64_t buffer_bytes = UINT64_MAX;  ///< Of one allocation.
+};
+
 struct ModelOptions {
   std::filesystem::path source;  ///< A .gguf file, or a folder with config.json and safetensors.
   Compute compute = Compute::kAuto;
@@ -20,6 +27,8 @@ struct ModelOptions {
   std::optional<std::uint64_t>
       kv_bytes;  ///< KV pool; by default what `sequences_max` rows of a
                  ///< quarter context need, within a quarter of the memory limit.
+  std::optional<DeviceLimits>
+      device;  ///< By default the device is asked, and the process's cgroup.
   int sequences_max = 64;
   int step_tokens_max = 512;  ///< What windows need blocks for, besides rows.
   /// Where weights packed for the CPU are kept between starts, and how many bytes of them, this

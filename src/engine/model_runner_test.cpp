@@ -320,6 +320,46 @@ TEST(ModelRunner, RefusesAPoolThatDoesNotFit) {
   EXPECT_EQ(load_runner(options, {}).error().code, ErrorCode::kOutOfMemory);
 }
 
+// R-ENG-4: budgets count buffers, too.
+TEST(ModelRunner, RefusesAModelOfMoreBuffersThanTheDeviceHas) {
+  ModelOptions options = options_of(TinyGguf{});
+  const std::uint64_t needed = load_runner(options, {}).value()->info().buffers;
+  EXPECT_GE(needed, TinyGguf{}.tensors.size() + 2);
+
+  options.device = DeviceLimits{.buffers = needed};
+  options.device->bytes = std::uint64_t{1} << 30;
+  EXPECT_TRUE(load_runner(options, {}));
+  options.device->buffers = needed - 1;
+  const auto refused = load_runner(options, {});
+
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kOutOfMemory);
+  EXPECT_THAT(refused.error().message, HasSubstr("buffers"));
+}
+
+TEST(ModelRunner, MakesNoBufferLongerThanTheDeviceTakes) {
+  ModelOptions options = options_of(TinyGguf{});
+  constexpr std::uint64_t kKeysOfABlock = 32 * kWidth * sizeof(float);
+  options.device =
+      DeviceLimits{.bytes = std::uint64_t{1} << 30, .buffer_bytes = 5 * kKeysOfABlock + 1};
+  EXPECT_EQ(load_runner(options, {}).value()->info().blocks_total, 5);
+}
+
+TEST(ModelRunner, WidensQuantisedWeightsWhereTheirRealSizeFits) {
+  ModelOptions options;
+  options.source = std::filesystem::path{MLXS_SOURCE_DIR} / "tests/golden/models/llama_q8";
+  options.compute = Compute::kFloat32;
+  options.kv_bytes = std::uint64_t{1} << 16;
+  const auto weights_at = [&](std::uint64_t limit) {
+    options.device = DeviceLimits{.bytes = limit};
+    return load_runner(options, {}).value()->info().weights_bytes;
+  };
+  const std::uint64_t wide = weights_at(std::uint64_t{1} << 30);
+
+  EXPECT_EQ(weights_at(3 * wide), wide);  // half of it is enough
+  EXPECT_LT(weights_at(wide), wide / 2);  // else they stay at eight bits
+}
+
 // R-ENG-4: gemma2's small model has one layer that sees 20 positions and one that sees all.
 TEST(ModelRunner, LayersWithAWindowGetTheBlocksTheirRowsCanNeedAndTheOthersTheRest) {
   ModelOptions options;

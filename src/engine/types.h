@@ -101,6 +101,7 @@ struct ModelInfo {
   std::vector<TokenId> end_tokens;     ///< A generated one of these ends the sequence.
   std::uint64_t weights_bytes = 0;
   std::uint64_t kv_bytes = 0;  ///< Of the whole pool, windows included.
+  std::uint64_t buffers = 0;   ///< That the device holds for it at most.
   std::string weights_digest;  ///< Hex SHA-256 over configuration, tensor headers, size, mtime.
   // Defaults from the model's generation configuration, where it has one.
   SamplingParams default_sampling{};

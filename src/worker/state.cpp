@@ -51,6 +51,7 @@ void add_model(json::object& state, Context& context) {
   state["context_tokens_max"] = info.context_tokens_max;
   state["weights_bytes"] = info.weights_bytes;
   state["kv_bytes"] = info.kv_bytes;
+  state["buffers"] = info.buffers;
   json::object digests;
   digests["weights"] = info.weights_digest;
   digests["tokenizer"] = context.model.codec().tokenizer_digest();

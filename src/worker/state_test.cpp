@@ -41,6 +41,7 @@ TEST(State, TellsAtOnceWhatAWorkerIs) {
                            "step_ms_p95",
                            "weights_bytes",
                            "kv_bytes",
+                           "buffers",
                            "blocks_cached",
                            "window_blocks_total",
                            "window_blocks_free",
