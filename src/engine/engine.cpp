@@ -47,6 +47,7 @@ class LiveEngine final : public Engine {
   struct Submission {
     std::vector<SequenceId> ids;
     GenerationRequest request;
+    TimePoint at;
   };
   // What the engine thread has made of one turn, handed over in one go.
   struct Turn {
@@ -73,6 +74,7 @@ class LiveEngine final : public Engine {
   // Set before the thread starts its loop, then constant.
   ModelInfo info_;
   SchedulerLimits limits_;
+  Milliseconds first_token_max_{0};
   double first_token_max_s_ = 0;
 
   mutable std::mutex mutex_;  // guards the next group
@@ -140,6 +142,7 @@ Result<void> LiveEngine::set_up(const RunnerFactory& make_runner, const EngineLi
              .windows = info_.windows,
              .prefix_cache = limits.prefix_cache,
              .stall_max_s = std::chrono::duration<double>(limits.latency_budget).count()};
+  first_token_max_ = limits.first_token_max;
   first_token_max_s_ = std::chrono::duration<double>(limits.first_token_max).count();
   MLXS_TRY(limits_.validate());
   blocks_.emplace(info_.blocks_total);
@@ -178,7 +181,7 @@ Result<void> LiveEngine::submit(std::span<const SequenceId> ids, GenerationReque
     MLXS_TRY(check_first_token(static_cast<double>(request.prompt.size())));
     if (live_.empty()) progress_at_ = Clock::now();
     for (const SequenceId id : ids) MLXS_ASSERT(live_.insert(id).second);
-    inbox_.push_back({{ids.begin(), ids.end()}, std::move(request)});
+    inbox_.push_back({{ids.begin(), ids.end()}, std::move(request), Clock::now()});
   }
   work_.notify_one();
   return {};
@@ -214,7 +217,9 @@ Result<void> LiveEngine::check_first_token(double prompt_tokens) const {
       cost_.chunk(0, prompt_tokens) + (tokens - prompt_tokens) * cost_.token_seconds;
   const double decode = cost_.step_seconds + stats_.running * cost_.token_seconds;
   const double budget = std::max(limits_.stall_max_s, decode * 4 / 3);
-  const double share = live_.empty() ? 1 : (budget - decode) / budget / 2;
+  // Before the first steps nothing is known, and nothing refused.
+  const double left = budget > 0 ? (budget - decode) / budget : 1;
+  const double share = live_.empty() ? 1 : left / 2;
   if (prefill <= first_token_max_s_ * share) return {};
   return fail(ErrorCode::kOverloaded,
               fmt::format("The first token would take {:.1f} s with the {:.0f} prompt tokens that "
@@ -279,6 +284,13 @@ void LiveEngine::loop() {
                fail(ErrorCode::kDeadlineExceeded,
                     "The request's deadline passed before its answer was complete."),
                turn);
+    for (const SequenceId id : scheduler_->overdue(Clock::now()))
+      fail_row(id,
+               fail(ErrorCode::kOverloaded,
+                    fmt::format("All rows were taken for {:.1f} s, the longest that a first token "
+                                "may take.",
+                                first_token_max_s_)),
+               turn);
     const StepPlan& plan = scheduler_->plan(step_model_.cost());
     publish(turn);  // before the step, so that nobody waits a step for what is over already
     if (plan.empty()) continue;
@@ -288,7 +300,7 @@ void LiveEngine::loop() {
 }
 
 void LiveEngine::accept(Submission&& submission, Turn& turn) {
-  auto& [ids, request] = submission;
+  auto& [ids, request, at] = submission;
   for (const SequenceId id : ids) {
     rows_.try_emplace(id, id, info_, request, make_detokenizer_());
     ++request.sampling.choice;
@@ -297,15 +309,19 @@ void LiveEngine::accept(Submission&& submission, Turn& turn) {
   if (!request.resume.empty())
     if (auto resumed = rows_.at(ids.front()).resume(request.resume); !resumed)
       return fail_row(ids.front(), std::move(resumed).error(), turn);
+  // An answer that goes on has had its first token.
+  const bool first_token_due = first_token_max_s_ > 0 && request.resume.empty();
   const bool prompt_logits = request.prompt_logits_wanted();
   request.completion_tokens_max -= static_cast<int>(request.resume.size());
   request.prompt.insert(request.prompt.end(), request.resume.begin(), request.resume.end());
-  const auto queued = scheduler_->submit({.choices = std::move(ids),
-                                          .prompt = std::move(request.prompt),
-                                          .completion_tokens_max = request.completion_tokens_max,
-                                          .deadline = request.deadline,
-                                          .priority = request.priority,
-                                          .prompt_logits = prompt_logits});
+  const auto queued = scheduler_->submit(
+      {.choices = std::move(ids),
+       .prompt = std::move(request.prompt),
+       .completion_tokens_max = request.completion_tokens_max,
+       .deadline = request.deadline,
+       .row_deadline = first_token_due ? Deadline::after(first_token_max_, at) : Deadline{},
+       .priority = request.priority,
+       .prompt_logits = prompt_logits});
   MLXS_ASSERT(queued);  // our submit has checked the same limits
 }
 

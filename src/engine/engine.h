@@ -78,8 +78,10 @@ struct EngineLimits {
   /// Ceiling of a step that decodes, as far as what steps took lets it be planned: prompts are
   /// prefilled in chunks that fit, but in a quarter of the step's time at least. 0: none.
   Milliseconds latency_budget{0};
-  /// Ceiling of the time from submit to a first token, once there is a row: submit says kOverloaded
-  /// when the prompts that are here would take longer than that. 0: none.
+  /// Ceiling of the time from submit to a first token. submit says kOverloaded when prefilling what
+  /// is here would take longer than that. How long running answers keep their rows nobody knows, so
+  /// what has no row by then ends with kOverloaded, at the latest after the step under way: with
+  /// every row taken late, a first token comes after twice this time at most. 0: none.
   Milliseconds first_token_max{0};
 };
 

@@ -91,6 +91,7 @@ Result<void> Scheduler::submit(SequenceRequest request) {
   sequence->prompt_tokens = sequence->size();
   sequence->tokens_max = sequence->size() + *completion;
   sequence->deadline = request.deadline;
+  sequence->row_deadline = request.row_deadline;
   sequence->prompt_logits_from = request.prompt_logits ? 0 : sequence->prompt_tokens;
   sequence->counted = request.prompt_logits;
   wait(std::move(sequence));
@@ -140,6 +141,21 @@ std::vector<SequenceId> Scheduler::expire(TimePoint now, double token_seconds_le
         kv_.known(sequence.kv, sequence.tokens, sequence.computed, sequence.match_limit());
     return too_late(sequence, sequence.size() - known);
   });
+}
+
+std::vector<SequenceId> Scheduler::overdue(TimePoint now) {
+  MLXS_ASSERT(!in_step_);
+  const auto waits_in_vain = [&](const SequencePtr& sequence) {
+    return sequence->size() == sequence->prompt_tokens && sequence->row_deadline.passed(now);
+  };
+  std::vector<SequenceId> gone;
+  std::erase_if(waiting_, [&](const SequencePtr& sequence) {
+    if (!waits_in_vain(sequence)) return false;
+    gone.insert(gone.end(), sequence->choices.begin(), sequence->choices.end());
+    return true;
+  });
+  here_ -= static_cast<int>(gone.size());
+  return gone;
 }
 
 void Scheduler::wait(SequencePtr sequence) {

@@ -50,6 +50,7 @@ struct SequenceRequest {
   std::vector<TokenId> prompt;      ///< Not empty.
   int completion_tokens_max = 1;    ///< >= 1, of each choice.
   Deadline deadline = {};
+  Deadline row_deadline = {};  ///< For `overdue`.
   Priority priority = Priority::kNormal;
   bool prompt_logits = false;  ///< Asks for a PromptRow for every position but the first.
 };
@@ -106,7 +107,8 @@ struct SchedulerCounts {
 ///
 /// Plain state machine: no clock, no I/O, no tensors; the same calls give the same plans. Engine
 /// thread only. `blocks` outlives the scheduler and has no other user that allocates.
-/// submit, cancel and expire are for between steps, that is not between plan and commit (or abort).
+/// submit, cancel, expire and overdue are for between steps, that is not between plan and commit
+/// (or abort).
 class Scheduler {
  public:
   /// `limits` are valid.
@@ -121,6 +123,10 @@ class Scheduler {
   /// Removes the sequences whose deadline has passed at `now`, and returns them; also those whose
   /// prompt takes longer than they have, when no token takes less than `token_seconds_least`.
   [[nodiscard]] std::vector<SequenceId> expire(TimePoint now, double token_seconds_least = 0);
+
+  /// Removes the sequences that wait for a row, have drawn nothing yet and whose `row_deadline` has
+  /// passed at `now`, and returns them.
+  [[nodiscard]] std::vector<SequenceId> overdue(TimePoint now);
 
   /// The next step; empty only when nothing waits or runs. Borrowed until the next plan. Must be
   /// followed by commit or abort unless empty.

@@ -161,6 +161,7 @@ TEST_F(SchedulerTest, PreemptsALowerClassFirstThoughItIsOlder) {
   EXPECT_EQ(scheduler->counts().preemptions, 1u);
 }
 
+// R-ENG-4: what only the cache keeps goes before anybody is preempted.
 TEST_F(SchedulerTest, EvictsPrefixesBeforeItPreempts) {
   make(4);
   ASSERT_TRUE(submit(1, 12));
@@ -175,6 +176,7 @@ TEST_F(SchedulerTest, EvictsPrefixesBeforeItPreempts) {
   EXPECT_GT(scheduler->prefixes().evictions(), 0u);
 }
 
+// R-ENG-5
 TEST_F(SchedulerTest, CutsChunksSoThatAStepThatDecodesMeetsItsCeiling) {
   make(100, 512);
   limits.step_tokens_max = 512;
@@ -230,6 +232,7 @@ TEST_F(SchedulerTest, EndsEarlyOnlyWhatCannotMeetItsDeadline) {
   EXPECT_THAT(scheduler->expire(start, 0.6e-3), IsEmpty());
 }
 
+// R-ENG-5, in steps: how long a step takes is the token budget's business.
 TEST_F(SchedulerTest, AThirtyTwoThousandTokenPromptStallsNoDecodeRowAndIsDoneInFewSteps) {
   constexpr int kPrompt = 32'000;
   pool.emplace(20'000);
@@ -254,6 +257,7 @@ TEST_F(SchedulerTest, AThirtyTwoThousandTokenPromptStallsNoDecodeRowAndIsDoneInF
   EXPECT_EQ(steps, (kPrompt + 479) / 480);  // all of the budget that 32 rows leave
 }
 
+// R-ENG-5
 TEST_F(SchedulerTest, AHundredShortPromptsPassALongOneThatGetsOnAllTheSame) {
   pool.emplace(20'000);
   scheduler.emplace(SchedulerLimits{.sequences_max = 101,

@@ -22,6 +22,25 @@ TEST_F(SchedulerTest, PlansNothingWithoutSequences) {
   EXPECT_TRUE(scheduler->idle());
 }
 
+TEST_F(SchedulerTest, WhatHasNoRowInTimeGoesUnlessItHasDrawnAlready) {
+  make(100, 16, 1, 8);
+  const auto with_row_deadline = [&](std::uint64_t id, std::vector<SequenceId> more = {}) {
+    more.insert(more.begin(), SequenceId{id});
+    ASSERT_TRUE(scheduler->submit({.choices = more,
+                                   .prompt = {static_cast<TokenId>(id)},
+                                   .completion_tokens_max = 100,
+                                   .row_deadline = Deadline::at(TimePoint{} + 50ms)}));
+  };
+  with_row_deadline(1, {SequenceId{2}});
+  (void)step();  // both have their first token, and only one its row
+  with_row_deadline(3);
+  ASSERT_TRUE(submit(4, 1));
+
+  EXPECT_THAT(scheduler->overdue(TimePoint{} + 49ms), IsEmpty());
+  EXPECT_THAT(scheduler->overdue(TimePoint{} + 50ms), ElementsAre(SequenceId{3}));
+  EXPECT_EQ(scheduler->running() + scheduler->waiting(), 3);
+}
+
 TEST_F(SchedulerTest, StartsAPromptAtOnceAndThenDecodes) {
   make();
   ASSERT_TRUE(submit(1, 5));
@@ -81,9 +100,6 @@ TEST_F(SchedulerTest, AsksForLogitsAtEveryPositionOfAPromptThatWantsThemAndDraws
   EXPECT_THAT(step().prompt_rows, IsEmpty());
 }
 
-// R-ENG-4: what only the cache keeps goes before anybody is preempted.
-// R-ENG-5
-// R-ENG-5
 // R-ENG-5
 TEST_F(SchedulerTest, PrefillsSeveralPromptsTogetherAndLetsShortOnesPass) {
   make();
@@ -275,8 +291,6 @@ TEST_F(SchedulerTest, CountsTheTokensStillToPrefill) {
   EXPECT_EQ(scheduler->queued_prefill_tokens(), 26);
 }
 
-// R-ENG-5, in steps: how long a step takes is the token budget's business.
-// R-ENG-5
 using SchedulerDeathTest = SchedulerTest;
 
 TEST_F(SchedulerDeathTest, DiesWhenASequenceGoesOnPastItsMaximum) {

@@ -28,6 +28,7 @@ struct Sequence {
   int prompt_tokens = 0;
   int tokens_max = 0;
   Deadline deadline;
+  Deadline row_deadline;
   KvHold kv;
   int computed = 0;            // positions whose keys and values are in `kv`
   int planned = 0;             // tokens of it in the step under way
