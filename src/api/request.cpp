@@ -155,6 +155,15 @@ void read_sampling(const json::object& body, NativeRequest& request) {
   request.ignore_eos = flag(body, "ignore_eos");
 }
 
+/// "auto", "default" and "scale", which is about what was bought, are served in turn.
+Tier tier_of(const json::object& body) {
+  const json::value* given = member(body, "service_tier");
+  if (given == nullptr) return Tier::kDefault;
+  const std::string_view name = given->get_string();
+  if (name == "flex") return Tier::kFlex;
+  return name == "priority" || name == "fast" ? Tier::kPriority : Tier::kDefault;
+}
+
 /// What looks at the tokens so far.
 void read_penalties(const json::object& body, NativeRequest& request) {
   request.frequency_penalty = number(body, "frequency_penalty");
@@ -213,6 +222,7 @@ Result<NativeRequest> parse_native(const Envelope& envelope) {
   request.include_usage = envelope.include_usage;
   read_sampling(body, request);
   read_penalties(body, request);
+  request.tier = tier_of(body);
   MLXS_TRY(read_choices(body, request));
   if (request.completion_tokens_max && request.min_tokens > *request.completion_tokens_max)
     return invalid_value("min_tokens",
@@ -222,6 +232,8 @@ Result<NativeRequest> parse_native(const Envelope& envelope) {
   if (envelope.surface == Surface::kCompletions) {
     request.prompts = prompts(body.at("prompt"));
     request.echo = flag(body, "echo");
+    if (request.completion_tokens_max == 0 && !request.echo)
+      return invalid_value("max_tokens", "at least 1 without echo", "0");
     if (const json::value* suffix = member(body, "suffix")) request.suffix = suffix->get_string();
     MLXS_TRY(check_resumable(request));
     if (request.prompts.size() * static_cast<std::size_t>(request.best_of) > kChoicesMax)

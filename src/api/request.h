@@ -31,6 +31,9 @@ struct Envelope {
                                               std::string_view json,
                                               int depth_max = 64);
 
+/// What `service_tier` asks for: flex is for work that can wait, priority for what cannot.
+enum class Tier { kFlex, kDefault, kPriority };
+
 /// Text or token ids.
 using Prompt = std::variant<std::string, std::vector<std::int32_t>>;
 
@@ -57,6 +60,7 @@ struct NativeRequest {
   std::string template_arguments_json;  ///< chat_template_kwargs, empty if none.
   std::vector<Prompt> prompts;          ///< completions: at least one.
   bool echo = false;
+  Tier tier = Tier::kDefault;
   std::string suffix;  ///< completions: what follows the answer; empty if nothing.
 
   // At most 128 choices altogether: prompts times `best_of`.
@@ -69,7 +73,8 @@ struct NativeRequest {
   std::optional<int> top_k;
   std::optional<float> min_p;
   std::optional<std::uint64_t> seed;
-  std::optional<int> completion_tokens_max;  ///< max_completion_tokens, else max_tokens.
+  /// max_completion_tokens, else max_tokens; 0 with `echo` only: nothing is generated.
+  std::optional<int> completion_tokens_max;
   std::vector<std::string> stop;
   std::vector<std::int32_t> stop_token_ids;
   int min_tokens = 0;

@@ -209,7 +209,8 @@ TEST(NativeRequest, ErrorsSayWhatWasExpectedAndWhatCame) {
   EXPECT_EQ(completion(R"("temperature":3.5)").error().message,
             "Invalid 'temperature': expected a number from 0 to 2, got 3.5E0.");
   EXPECT_EQ(completion(R"("max_tokens":0)").error().message,
-            "Invalid 'max_tokens': expected an integer of at least 1, got 0.");
+            "Invalid 'max_tokens': expected at least 1 without echo, got 0.");
+  EXPECT_EQ(completion(R"("max_tokens":0,"echo":true)")->completion_tokens_max, 0);
   EXPECT_EQ(completion(R"("top_p":0)").error().message,
             "Invalid 'top_p': expected a number above 0 and at most 1, got 0.");
   EXPECT_EQ(completion(R"("stop":["a",7])").error().param, "stop[1]");

@@ -59,11 +59,6 @@ constexpr std::array kBothSurfaces{
           .default_json = "false"},
     Field{
         .name = "logit_bias", .type = kLogitBias, .sharing = Sharing::kValue, .default_json = "{}"},
-    Field{.name = "max_tokens",
-          .type = kInteger,
-          .sharing = Sharing::kLength,
-          .min = 1,
-          .max = kIntMax},
     Field{.name = "min_p", .type = kNumber, .sharing = Sharing::kValue, .min = 0, .max = 1},
     Field{.name = "min_tokens",
           .type = kInteger,
@@ -144,6 +139,11 @@ constexpr std::array kChatOnly{
     Field{
         .name = "logprobs", .type = kBoolean, .sharing = Sharing::kValue, .default_json = "false"},
     Field{.name = "max_completion_tokens",
+          .type = kInteger,
+          .sharing = Sharing::kLength,
+          .min = 1,
+          .max = kIntMax},
+    Field{.name = "max_tokens",
           .type = kInteger,
           .sharing = Sharing::kLength,
           .min = 1,
@@ -244,6 +244,12 @@ constexpr std::array kCompletionsOnly{
     Field{.name = "echo", .type = kBoolean, .sharing = Sharing::kValue, .default_json = "false"},
     // 0 already asks for the drawn token's probability, so only null is the default.
     Field{.name = "logprobs", .type = kInteger, .sharing = Sharing::kValue, .min = 0, .max = 5},
+    // 0 with `echo` only: the prompt is looked at and nothing generated.
+    Field{.name = "max_tokens",
+          .type = kInteger,
+          .sharing = Sharing::kLength,
+          .min = 0,
+          .max = kIntMax},
     Field{.name = "prompt", .type = kPrompt, .sharing = Sharing::kVerbatim, .required = true},
     Field{.name = "suffix", .type = kString, .sharing = Sharing::kValue, .default_json = R"("")"},
 };

@@ -24,6 +24,13 @@ AnswerWriter::AnswerWriter(const Codec& codec, const Job& job)
 }
 
 std::vector<api::Delta> AnswerWriter::write(Piece& piece) {
+  if (job_.echo_only) {
+    piece.token_ids.clear();
+    piece.text.clear();
+    piece.logprobs.clear();
+    piece.finish = engine::FinishReason::kLength;
+    piece.completion_tokens = 0;
+  }
   std::vector<api::Delta> deltas = deltas_of(piece);
   if (!best_of_) return deltas;
   best_of_->add(piece, std::move(deltas));

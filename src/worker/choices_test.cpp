@@ -6,6 +6,7 @@
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -292,6 +293,34 @@ TEST_F(Choices, AnEchoedPromptHasLogprobsToo) {
       ask(kCompletions, completion(R"({"prompt":"hé","logprobs":1,"max_tokens":3})"));
   EXPECT_EQ(answer.at("choices").at(0).at("logprobs").at("token_logprobs").at(4),
             without.at("choices").at(0).at("logprobs").at("token_logprobs").at(0));
+}
+
+// What lm-eval's harness asks for.
+TEST_F(Choices, APromptIsScoredWithoutAnythingGenerated) {
+  const auto scored = [&](int max_tokens) {
+    return ask(kCompletions,
+               completion(fmt::format(
+                   R"({{"prompt":["hé","x"],"echo":true,"logprobs":1,"max_tokens":{},"n":2}})",
+                   max_tokens)));
+  };
+  const json::value answer = scored(0);
+  const json::value with_one = scored(1);
+
+  const json::array& choices = answer.at("choices").as_array();
+  ASSERT_EQ(choices.size(), 4U);
+  for (std::size_t k = 0; k < choices.size(); ++k) {
+    EXPECT_EQ(text_of(choices[k]), k < 2 ? "hé" : "x");
+    EXPECT_EQ(choices[k].at("finish_reason").as_string(), "length");
+    const json::value& logprobs = choices[k].at("logprobs");
+    const json::value& more = with_one.at("choices").at(k).at("logprobs");
+    const json::array& found = logprobs.at("token_logprobs").as_array();
+    ASSERT_EQ(found.size(), k < 2 ? 4U : 2U);
+    EXPECT_EQ(more.at("token_logprobs").as_array().size(), found.size() + 1);
+    for (std::size_t i = 0; i < found.size(); ++i)
+      EXPECT_EQ(found[i], more.at("token_logprobs").at(i));
+  }
+  EXPECT_EQ(answer.at("usage").at("completion_tokens"), 0);
+  EXPECT_EQ(answer.at("usage").at("prompt_tokens"), with_one.at("usage").at("prompt_tokens"));
 }
 
 TEST_F(Choices, TokensThatAreNoCharacterAreShownAsBytes) {

@@ -7,6 +7,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <future>
+#include <semaphore>
 #include <set>
 #include <string>
 #include <thread>
@@ -325,6 +328,39 @@ TEST_F(Bounded, BeyondTheWaitingQueueIsA429ThatSaysWhenToRetry) {
   EXPECT_EQ(error_of(refused), "overloaded ");
   EXPECT_EQ(refused.headers.get("retry-after"), "1");
   EXPECT_EQ(refused.headers.get("x-should-retry"), "true");
+}
+
+// The one row is taken; who gets it next?
+TEST(ServiceTier, PriorityGoesBeforeWhatCameEarlierAndFlexWaits) {
+  std::counting_semaphore<> steps{0};
+  RunningWorker worker{{.endless = true, .before_step = [&](std::uint64_t) { steps.acquire(); }},
+                       {.sequences_max = 1, .waiting_max = 8}};
+  worker.wait_ready();
+  const auto sequences = [&] {
+    EventStream stream{worker.address(), "GET", "/internal/state"};
+    const json::value now = json::parse(stream.next().value());
+    return now.at("running").as_int64() + now.at("waiting").as_int64();
+  };
+  std::vector<std::future<int>> answers;
+  const auto ask = [&](std::string_view tier) {
+    answers.push_back(std::async(
+        std::launch::async,
+        [&worker, body = chat(fmt::format(R"(,"max_tokens":1,"service_tier":"{}")", tier))] {
+          return post(worker, kChat, body).status;
+        }));
+    const auto count = std::ssize(answers);
+    ASSERT_TRUE(eventually([&] { return sequences() == count; }));
+  };
+  for (const char* tier : {"auto", "flex", "default", "scale", "priority", "fast"}) ask(tier);
+
+  for (const std::size_t next : {0u, 4u, 5u, 2u, 3u, 1u}) {
+    steps.release();
+    EXPECT_EQ(answers[next].get(), 200) << next;
+    for (std::future<int>& other : answers) {
+      if (!other.valid()) continue;
+      EXPECT_EQ(other.wait_for(std::chrono::seconds{0}), std::future_status::timeout);
+    }
+  }
 }
 
 TEST_F(Held, AClientThatLeavesStopsItsSequence) {

@@ -196,7 +196,8 @@ std::string shown_of(const Field& field, const ParameterProof& proof) {
                          code(proof.value),
                          proof.with == "{}" ? "" : fmt::format(" with {}", code(proof.with)));
     case Support::kNoEffect:
-      return "accepted; does not change the answer";
+      return proof.shows.empty() ? "accepted; does not change the answer"
+                                 : std::string{proof.shows};
     case Support::kOnlyDefault:
       return field.accepted_json == "[]"
                  ? std::string{"400 `unsupported_parameter`"}

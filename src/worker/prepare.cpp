@@ -101,6 +101,18 @@ asio::awaitable<Result<Codec::TokenIds>> completion_ids(Context& context,
   co_return co_await encode_text(context, std::get<std::string>(std::move(prompt)), true);
 }
 
+engine::Priority priority_of(api::Tier tier) {
+  switch (tier) {
+    case api::Tier::kFlex:
+      return engine::Priority::kLow;
+    case api::Tier::kPriority:
+      return engine::Priority::kHigh;
+    case api::Tier::kDefault:
+      break;
+  }
+  return engine::Priority::kNormal;
+}
+
 /// Of every prompt of the request; none is empty.
 asio::awaitable<Result<std::vector<Codec::TokenIds>>> prompt_ids(Context& context,
                                                                  api::NativeRequest& request) {
@@ -224,13 +236,16 @@ asio::awaitable<Result<Job>> prepare(Context& context,
 
   engine::GenerationRequest wanted;
   wanted.sampling = std::move(*sampling);
+  job.echo_only = native->completion_tokens_max == 0;
+  // A prompt is looked at by drawing what comes behind it, which nobody sees then.
   wanted.completion_tokens_max =
-      native->completion_tokens_max.value_or(std::numeric_limits<int>::max());
+      std::max(1, native->completion_tokens_max.value_or(std::numeric_limits<int>::max()));
   wanted.stop = std::move(native->stop);
   wanted.stop_tokens = std::move(native->stop_token_ids);
   wanted.min_tokens = native->min_tokens;
   wanted.ignore_end_tokens = native->ignore_eos;
   wanted.deadline = *deadline;
+  wanted.priority = priority_of(native->tier);
   wanted.top_logprobs = native->top_logprobs;
   // The best are those with the best logprobs.
   if (job.best_of > job.n && !wanted.top_logprobs) wanted.top_logprobs = 0;

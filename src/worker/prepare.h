@@ -26,6 +26,7 @@ struct Job {
   std::size_t prompts = 1;                          ///< How many.
   std::size_t n = 1;                                ///< Answers to each prompt,
   std::size_t best_of = 1;                          ///< of so many that are generated.
+  bool echo_only = false;                           ///< Nothing is generated.
   std::vector<std::string> echoes;                  ///< By prompt: what its answers begin with.
   std::vector<Codec::TokenIds> echo_tokens;         ///< By prompt, where logprobs of it are wanted.
   bool resumes = false;                             ///< The client has the beginning:
