@@ -320,6 +320,57 @@ TEST(ModelRunner, RefusesAPoolThatDoesNotFit) {
   EXPECT_EQ(load_runner(options, {}).error().code, ErrorCode::kOutOfMemory);
 }
 
+class GenerationConfig : public ::testing::Test {
+ protected:
+  GenerationConfig() {
+    std::filesystem::remove_all(folder_);
+    std::filesystem::copy(std::filesystem::path{MLXS_SOURCE_DIR} / "tests/golden/models/llama_f32",
+                          folder_);
+  }
+  Result<std::unique_ptr<Runner>> load_with(const char* generation) {
+    std::ofstream(folder_ / "generation_config.json") << generation;
+    ModelOptions options;
+    options.source = folder_;
+    options.kv_bytes = std::uint64_t{1} << 20;
+    return load_runner(options, {});
+  }
+  const std::filesystem::path folder_ = std::filesystem::path(::testing::TempDir()) / "generation";
+};
+
+TEST_F(GenerationConfig, HasTheDefaultsOfWhatARequestLeavesOpen) {
+  const auto runner = load_with(
+      R"({"temperature": 0.7, "top_p": 0.8, "top_k": 20, "min_p": 0.05,
+          "repetition_penalty": 1.05, "max_new_tokens": 7, "do_sample": false})");
+  ASSERT_TRUE(runner) << runner.error().message;
+  const SamplingParams& defaults = (*runner)->info().default_sampling;
+  EXPECT_FLOAT_EQ(defaults.temperature, 0.7f);
+  EXPECT_FLOAT_EQ(defaults.top_p, 0.8f);
+  EXPECT_EQ(defaults.top_k, 20);
+  EXPECT_FLOAT_EQ(defaults.min_p, 0.05f);
+  EXPECT_FLOAT_EQ(defaults.repetition_penalty, 1.05f);
+}
+
+TEST_F(GenerationConfig, LeavesOpenAisDefaultsWhereItSaysNothing) {
+  const SamplingParams defaults = load_with("{}").value()->info().default_sampling;
+  EXPECT_EQ(defaults.temperature, 1);
+  EXPECT_EQ(defaults.top_p, 1);
+  EXPECT_EQ(defaults.top_k, 0);
+  EXPECT_EQ(defaults.repetition_penalty, 1);
+}
+
+TEST_F(GenerationConfig, KeepsAModelFromLoadingWithValuesOutOfRange) {
+  for (const char* wrong : {R"({"repetition_penalty": 0})",
+                            R"({"min_p": 1.5})",
+                            R"({"temperature": -1})",
+                            R"({"top_p": 0})",
+                            R"({"top_k": -1})"}) {
+    const auto runner = load_with(wrong);
+    ASSERT_FALSE(runner) << wrong;
+    const std::string key = std::string(wrong).substr(2, std::string(wrong).find(':') - 3);
+    EXPECT_THAT(runner.error().message, HasSubstr(key));
+  }
+}
+
 // R-ENG-4: budgets count buffers, too.
 TEST(ModelRunner, RefusesAModelOfMoreBuffersThanTheDeviceHas) {
   ModelOptions options = options_of(TinyGguf{});
