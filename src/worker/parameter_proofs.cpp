@@ -32,7 +32,9 @@ constexpr std::array kBothSurfaces{
                    .with = R"({"stream":true})",
                    .shows = "`token_ids`: chunks have the ids of their tokens; `seed`: used where "
                             "the request has no `seed`; `resume`: the answer goes on after "
-                            "`token_ids`, whose text must have the SHA-256 `text_hash` if given"},
+                            "`token_ids`, whose text must have the SHA-256 `text_hash` if given; "
+                            "`cache`: `bypass`, `no-store` or `refresh`, which the gateway obeys "
+                            "([sharing](sharing.md)), whatever serves the model"},
     ParameterProof{.field = "model",
                    .value = R"("another")",
                    .refused_as = "404 model_not_found model",

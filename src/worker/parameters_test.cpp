@@ -181,7 +181,7 @@ std::string type_of(const Field& field) {
     case api::FieldType::kPrompt:
       return "string, list of token ids, or list of at most 128 of either";
     case api::FieldType::kExtension:
-      return "object: `seed`, `token_ids`, `resume`";
+      return "object: `seed`, `token_ids`, `resume`, `cache`";
   }
   return {};
 }
