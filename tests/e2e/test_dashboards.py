@@ -23,6 +23,34 @@ def queries(dashboard: pathlib.Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)
+def test_grafana_can_import_it(dashboard: pathlib.Path):
+    """What Grafana's importer and migrations rely on, as far as it can be told without one."""
+    board = json.loads(dashboard.read_text())
+
+    # 36 made data sources objects; from there on panels are as these.
+    assert isinstance(board["schemaVersion"], int) and board["schemaVersion"] >= 36
+    assert board["title"] and re.fullmatch(r"[A-Za-z0-9_-]{1,40}", board["uid"])
+    assert board.get("id") is None, "an id belongs to one Grafana only"
+    assert {"from", "to"} <= board["time"].keys()
+    assert isinstance(board["annotations"]["list"], list)
+    variables = {one["name"]: one for one in board["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource"
+    assert variables["datasource"]["query"] == "prometheus"
+    identities = [panel["id"] for panel in board["panels"]]
+    assert len(set(identities)) == len(identities) and all(type(one) is int for one in identities)
+    for panel in board["panels"]:
+        assert panel["type"] in ("stat", "timeseries", "heatmap", "table"), panel["title"]
+        assert {"defaults", "overrides"} <= panel["fieldConfig"].keys(), panel["title"]
+        assert {"x", "y", "w", "h"} == panel["gridPos"].keys(), panel["title"]
+        letters = [target["refId"] for target in panel["targets"]]
+        assert letters and len(set(letters)) == len(letters), panel["title"]
+        for holder in (panel, *panel["targets"]):
+            assert holder["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(board["panels"])))
+    assert used <= variables.keys() | {"__rate_interval", "__all"}, used
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)
 def test_panels_do_not_overlap_and_name_documented_metrics(dashboard: pathlib.Path):
     documented = (repository() / "docs/metrics.md").read_text()
     panels = json.loads(dashboard.read_text())["panels"]
