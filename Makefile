@@ -41,7 +41,7 @@ test: ## Set up, build and run every test that CI runs
 
 .PHONY: bench-build
 bench-build: configure
-	@ninja -C build/$(PRESET) -j$(JOBS) mlx-serving mlx-serving-worker mlxs-load mlxs-mock-worker engine_bench
+	@ninja -C build/$(PRESET) -j$(JOBS) mlx-serving mlx-serving-worker mlxs-load mlxs-mock-worker answer_store_bench engine_bench
 
 .PHONY: bench
 bench: export MLXS_BIN_DIR := $(BIN)

@@ -3,8 +3,8 @@
 
     python3 bench/load/gateway.py [--seconds 3] [--rounds 3] [PART]...
 
-Parts: request, hit, frame, latency, frontier, memory, identical, slow; all of them by default. Processor time
-of the gateway's process is the measure, since driver, mock and gateway share the cores. Writes
+Parts: request, hit, frame, latency, frontier, memory, identical, slow, leave, store; all of them by default.
+Processor time of the gateway's process is the measure, since driver, mock and gateway share the cores. Writes
 bench/results/gateway.md, or gateway-PART.md for single parts.
 """
 
@@ -181,9 +181,7 @@ class Bench:
                 delays = []
                 for count in (1, users):
                     before = mock_count(self.socket, "generations")
-                    body = subprocess.run([binary("mlxs-load"), "--show", "--seed", str(count), "--check",
-                                           "echo"],
-                                          capture_output=True, text=True).stdout.strip()
+                    body = request_body(count)
                     arrivals, answers = together(gateway.address, body, count)
                     written = mock_count(self.socket, "first_token_ns")
                     delays.append((arrivals[math.ceil(0.99 * count) - 1] - written) / 1e6)
@@ -204,14 +202,49 @@ class Bench:
             f"Added, median of {len(rows)}: {number(statistics.median(row[4] for row in rows))} ms. "
             f"Target: one generation, {0.012 * users + 2:.0f} ms added."])
 
+    def leave(self) -> str:
+        """R-COAL-2: from the last of three subscribers leaving to the worker noticing."""
+        times, rounds = [], 30
+        with mock_worker(self.socket, tokens=100_000, interval_us=1000), \
+                Gateway(self.socket, True) as gateway:
+            for number_of in range(rounds):
+                body = request_body(number_of)
+                clients = [SlowReader(gateway.address, body) for _ in range(3)]
+                for client in clients:
+                    client.socket.setblocking(True)
+                    client.socket.recv(4096)
+                before = mock_count(self.socket, "cancelled")
+                for client in clients:
+                    client.socket.close()
+                left = time.monotonic_ns()
+                while mock_count(self.socket, "cancelled") == before:
+                    time.sleep(0.005)
+                times.append((mock_count(self.socket, "cancelled_ns") - left) / 1e6)
+        return "\n\n".join([
+            "## The last one leaves", f"Three streams of one generation, closed one after the other, "
+            f"{rounds} times; the worker writes every millisecond and so notices within one.",
+            table(["median ms", "longest ms"], [[statistics.median(times), max(times)]]),
+            "Target: 50 ms, of which 20 are `timeouts.linger_ms`."])
+
+    def store(self) -> str:
+        """R-CACHE-3: the store of answers by itself."""
+        lines = subprocess.run([binary("answer_store_bench"), "--operations", "100000"],
+                               capture_output=True, text=True, check=True).stdout.splitlines()
+        rows = [[run["operation"], run["threads"], float(run["per_s"]), run["p50_ns"] / 1e3,
+                 run["p99_ns"] / 1e3, run["p999_ns"] / 1e3] for run in map(json.loads, lines)]
+        return "\n\n".join([
+            "## The store of answers", "10 000 answers of 4 KiB to requests of 4 KiB, compared in "
+            "full on every hit; calls from threads that do nothing else.",
+            table(["call", "threads", "calls/s", "p50 µs", "p99 µs", "p99.9 µs"], rows),
+            "Target: p99 of a hit 150 µs."])
+
     def slow(self) -> str:
         """R-COAL-3: readers of one byte a second on the flight of 20 healthy ones."""
         rows, base = [], 0.0
         for readers in (0, 1, 1000):
             with mock_worker(self.socket, tokens=1500, interval_us=5000), \
                     Gateway(self.socket, True) as gateway:
-                body = subprocess.run([binary("mlxs-load"), "--show", "--seed", "9", "--check",
-                                       "echo"], capture_output=True, text=True).stdout
+                body = request_body(9)
                 slow = [SlowReader(gateway.address, body) for _ in range(readers)]
                 stop = threading.Event()
                 feeder = threading.Thread(target=read_slowly, args=(slow, stop))
@@ -240,11 +273,16 @@ class SlowReader:
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.socket.connect((host, int(port)))
-        body = body.strip()
         self.socket.sendall((f"POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\n"
                              "content-type: application/json\r\n"
                              f"content-length: {len(body)}\r\n\r\n{body}").encode())
         self.socket.setblocking(False)
+
+
+def request_body(seed: int) -> str:
+    """A chat request that the mock's answer can be told by."""
+    return subprocess.run([binary("mlxs-load"), "--show", "--seed", str(seed), "--check", "echo"],
+                          capture_output=True, text=True, check=True).stdout.strip()
 
 
 def read_slowly(readers: list[SlowReader], stop: threading.Event) -> None:
@@ -363,7 +401,8 @@ def mock_count(address: str, name: str) -> int:
     return json.loads(answer.split(b"\r\n\r\n", 1)[1])[name]
 
 
-PARTS = ("request", "hit", "frame", "latency", "frontier", "memory", "identical", "slow")
+PARTS = ("request", "hit", "frame", "latency", "frontier", "memory", "identical", "slow", "leave",
+         "store")
 
 
 def main() -> None:

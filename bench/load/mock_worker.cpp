@@ -44,7 +44,9 @@ std::int64_t steady_ns() {
 struct Counts {
   std::uint64_t generations = 0;
   std::uint64_t cancelled = 0;
-  std::int64_t first_token_ns = 0;  ///< When the latest first token was written, steady clock.
+  // Steady clock.
+  std::int64_t first_token_ns = 0;  ///< When the latest first token was written.
+  std::int64_t cancelled_ns = 0;    ///< When the latest client was found gone, at a write.
 };
 
 class Mock {
@@ -76,11 +78,12 @@ class Mock {
   asio::awaitable<void> counts(http::Exchange& exchange) {
     http::Response response;
     response.headers.add("content-type", "application/json");
-    response.body = fmt::format(
-        R"({{"generations":{},"cancelled":{},"first_token_ns":{}}})",
-        counts_.generations,
-        counts_.cancelled,
-        counts_.first_token_ns);
+    response.body =
+        fmt::format(R"({{"generations":{},"cancelled":{},"first_token_ns":{},"cancelled_ns":{}}})",
+                    counts_.generations,
+                    counts_.cancelled,
+                    counts_.first_token_ns,
+                    counts_.cancelled_ns);
     (void)co_await exchange.send(std::move(response));
   }
 
@@ -120,7 +123,9 @@ class Mock {
     append_end(out, chat);
     if (sent) sent = co_await exchange.write(out);
     if (sent) sent = co_await exchange.finish();
-    if (!sent) ++counts_.cancelled;
+    if (sent) co_return;
+    ++counts_.cancelled;
+    counts_.cancelled_ns = steady_ns();
   }
 
   static void append_token(std::string& out, std::string_view text, int id, bool chat) {
