@@ -117,6 +117,19 @@ TEST(CacheLife, AFlightBegunBeforeAFlushIsNeitherJoinedNorKept) {
   EXPECT_EQ(read_text(second), "a");
 
   EXPECT_EQ(pair.worker.requests(), 2U);
+  EXPECT_TRUE(pair.gateway.wait_metric(R"(mlx_cache_evictions_total{reason="epoch"})", 1));
+}
+
+TEST(CacheLife, AnAnswerGeneratedAnewReplacesTheKeptOne) {
+  NativePair pair{kCacheOnly};
+  EXPECT_EQ(ask(pair.gateway), "miss");
+
+  EXPECT_EQ(pair.gateway.chat(R"(,"temperature":0,"mlxs":{"cache":"refresh"})").status, 200);
+
+  EXPECT_EQ(ask(pair.gateway), "hit");
+  EXPECT_EQ(pair.worker.requests(), 2U);
+  EXPECT_EQ(pair.gateway.metric(R"(mlx_cache_evictions_total{reason="replaced"})"), 1);
+  EXPECT_EQ(pair.gateway.metric(R"(mlx_cache_entries{layer="prompt_cache"})"), 1);
 }
 
 TEST(CacheLife, SwitchesTakeEffectOnTheNextRequest) {
