@@ -28,6 +28,7 @@ Collector::Collector(const std::string& source, const engine::EngineLimits& limi
         engine::ModelOptions options;
         options.source = source;
         options.sequences_max = limits.sequences_max;
+        options.step_tokens_max = limits.step_tokens_max;
         return engine::load_runner(options, {});
       },
       [] { return std::make_unique<NoText>(); },

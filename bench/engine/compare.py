@@ -114,6 +114,18 @@ def agreement(results: dict[str, list[dict]]) -> str:
     return notes.strip()
 
 
+def ceilings(runs: list[dict]) -> str:
+    """What ours promises, and what came of it in its worst run."""
+    notes = ""
+    for number_of, first in enumerate(runs[0].get("ceilings", [])):
+        worst = max((one["ceilings"][number_of] for one in runs if "ceilings" in one),
+                    key=lambda one: one["ms"] / one["ceiling_ms"])
+        met = "met" if worst["ms"] <= worst["ceiling_ms"] else "NOT MET"
+        notes += (f" Ceiling, {first['what']}: {number(worst['ms'])} of "
+                  f"{number(worst['ceiling_ms'])} ms, {met}.")
+    return notes
+
+
 def section(scenario: str, results: dict[str, list[dict]]) -> str:
     peers = [name for name in PEERS if name in results]
     head = ["", "ours"]
@@ -133,7 +145,7 @@ def section(scenario: str, results: dict[str, list[dict]]) -> str:
                 if min(mine, other) > 0 else "–"
             row += [other if values[name] else "–", ratio]
         rows.append(row)
-    notes = agreement(results)
+    notes = agreement(results) + ceilings(results["ours"])
     for name in peers:
         if errors := {one["error"] for one in results[name] if "error" in one}:
             notes += f" {name}: {'; '.join(errors)}."

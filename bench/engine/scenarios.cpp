@@ -68,6 +68,25 @@ engine::EngineLimits limits_for(const ScenarioOptions& options, int rows) {
   return limits;
 }
 
+/// What prefilling `prompts` takes when nothing else is there; `collector` is at rest.
+double alone_ms(Collector& collector, const std::vector<std::vector<engine::TokenId>>& prompts) {
+  const Moment begin = std::chrono::steady_clock::now();
+  std::vector<engine::SequenceId> ids;
+  for (const auto& prompt : prompts) ids.push_back(collector.submit(prompt, 1));
+  collector.wait([&](const auto& tracks) {
+    return std::ranges::all_of(ids, [&](auto id) { return tracks.at(id).finished; });
+  });
+  return ms(begin, std::chrono::steady_clock::now());
+}
+
+json::object ceiling(const char* what, double found, double at_most) {
+  return {{"what", what}, {"ms", found}, {"ceiling_ms", at_most}};
+}
+
+/// Of what prefilling alone takes: prompts get at least a quarter of the time (decision 12).
+constexpr double kFirstTokenCeiling = 4;
+constexpr int kAloneRows = 1000;  ///< Prompts from this row on begin like no others.
+
 bool all_have(const Collector::Tracks& tracks, std::size_t tokens) {
   return std::ranges::all_of(
       tracks, [tokens](const auto& entry) { return entry.second.tokens.size() >= tokens; });
@@ -135,8 +154,9 @@ json::object joins(const ScenarioOptions& options) {
   const auto late = collector.submit(prompt_of(options.rows, options.long_tokens), 3000);
   collector.wait([late](const auto& tracks) { return !tracks.at(late).tokens.empty(); });
   collector.cancel_all();
-
   auto tracks = collector.tracks();
+  const double alone = alone_ms(collector, {prompt_of(kAloneRows, options.long_tokens)});
+
   const Track joined = tracks.at(late);
   tracks.erase(late);
   std::vector<Track> rows;
@@ -149,6 +169,13 @@ json::object joins(const ScenarioOptions& options) {
   add_times(result, "gap_ms", during);
   result["rows_tokens_per_s"] =
       static_cast<double>(during.size()) / ms(joined.submitted, first) * 1e3;
+  result["ceilings"] = {ceiling("P95 of a gap meanwhile",
+                                quantile(during, 0.95),
+                                std::max<double>(options.latency_budget_ms,
+                                                 result["gap_ms_before_p95"].as_double() * 4 / 3)),
+                        ceiling("first token of the long prompt",
+                                result["first_token_ms"].as_double(),
+                                kFirstTokenCeiling * alone)};
   return result;
 }
 
@@ -161,11 +188,17 @@ json::object behind(const ScenarioOptions& options) {
     return std::ranges::all_of(tracks, [](const auto& entry) { return entry.second.finished; });
   });
 
+  const auto tracks = collector.tracks();
+  std::vector<std::vector<engine::TokenId>> again{prompt_of(kAloneRows, options.long_tokens)};
+  for (int i = 1; i <= options.short_prompts; ++i)
+    again.push_back(prompt_of(kAloneRows + i, kShortTokens));
+  const double alone = alone_ms(collector, again);
+
   std::vector<double> first;
   Moment begin = Moment::max();
   Moment end{};
   json::object result;
-  for (const auto& [id, track] : collector.tracks()) {
+  for (const auto& [id, track] : tracks) {
     begin = std::min(begin, track.submitted);
     end = std::max(end, track.token_times.back());
     const double time = ms(track.submitted, track.token_times.front());
@@ -175,6 +208,12 @@ json::object behind(const ScenarioOptions& options) {
       first.push_back(time);
   }
   add_times(result, "first_token_ms", first);
+  result["ceilings"] = {ceiling("first token of the last short prompt",
+                                result["first_token_ms_max"].as_double(),
+                                kFirstTokenCeiling * alone),
+                        ceiling("first token of the long prompt",
+                                result["long_first_token_ms"].as_double(),
+                                kFirstTokenCeiling * alone)};
   result["all_done_ms"] = ms(begin, end);
   return result;
 }

@@ -24,9 +24,11 @@ struct ScenarioOptions {
 [[nodiscard]] boost::json::object decode(const ScenarioOptions& options);
 /// One prompt of `prompt_tokens` after another: its tokens over the time to the first one drawn.
 [[nodiscard]] boost::json::object prefill(const ScenarioOptions& options);
-/// R-ENG-5: a long prompt joins decoding rows. What the rows feel, what the prompt waits.
+/// R-ENG-5: a long prompt joins decoding rows. What the rows feel, what the prompt waits, and how
+/// far both are from their ceilings: the latency budget (4/3 of a step of the rows alone where that
+/// is more), and four times what prefilling everything that is queued takes alone.
 [[nodiscard]] boost::json::object joins(const ScenarioOptions& options);
-/// R-ENG-5: short prompts right behind a long one. When each gets its first token.
+/// R-ENG-5: short prompts right behind a long one. When each gets its first token, and the ceiling.
 [[nodiscard]] boost::json::object behind(const ScenarioOptions& options);
 
 }  // namespace mlxs::bench
