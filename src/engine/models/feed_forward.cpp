@@ -2,6 +2,7 @@
 
 #include "engine/ops/gated.h"
 #include "engine/ops/linear.h"
+#include "engine/ops/route.h"
 
 #include <mlx/ops.h>
 
@@ -47,26 +48,13 @@ ExpertMlp::ExpertMlp(const FeedForwardSpec& spec,
       down_(weights.experts(
           prefix, {{"down_proj", hidden_size}}, spec.experts, spec.intermediate_size)) {}
 
-ExpertMlp::Choice ExpertMlp::choose(const mx::array& x) const {
-  const mx::array logits = linear(x, router_);
-  const int first = spec_.experts - spec_.experts_per_token;
-  const mx::array experts =
-      mx::slice(mx::argpartition(logits, first, -1), {0, first}, {logits.shape(0), spec_.experts});
-  const mx::array chosen = mx::take_along_axis(logits, experts, -1);
-  // A softmax over all experts, normalised over the chosen ones, is one over the chosen ones.
-  if (spec_.normalised_scores) return {experts, mx::softmax(chosen, -1, true)};
-  const mx::array wide = mx::astype(logits, mx::float32);
-  return {experts,
-          mx::astype(mx::exp(mx::subtract(chosen, mx::logsumexp(wide, -1, true))), x.dtype())};
-}
-
 mx::array ExpertMlp::apply(const mx::array& rows, const mx::array& experts, bool sorted) const {
   const mx::array inner = gated(expert_linear(rows, gate_up_, experts, sorted), spec_.activation);
   return expert_linear(inner, down_, experts, sorted);
 }
 
 mx::array ExpertMlp::operator()(const mx::array& x) const {
-  const Choice choice = choose(x);
+  const Routes choice = route(linear(x, router_), spec_.experts_per_token, spec_.normalised_scores);
   const int tokens = x.shape(0);
   const int each = spec_.experts_per_token;
   // Rows of one expert next to each other let its matrices be read once. Sorting by expert takes

@@ -58,11 +58,6 @@ class ExpertMlp {
   [[nodiscard]] const std::vector<Weight>& down() const { return down_; }
 
  private:
-  struct Choice {
-    mlx::core::array experts;  ///< [T, experts_per_token] uint32
-    mlx::core::array shares;   ///< [T, experts_per_token]
-  };
-  [[nodiscard]] Choice choose(const mlx::core::array& x) const;
   [[nodiscard]] mlx::core::array apply(const mlx::core::array& rows,
                                        const mlx::core::array& experts,
                                        bool sorted) const;

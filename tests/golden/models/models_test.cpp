@@ -312,7 +312,7 @@ INSTANTIATE_TEST_SUITE_P(Golden,
                                          Budget{"qwen3_f32", 12},
                                          Budget{"gemma2_f32", 14},
                                          Budget{"gemma3_f32", 14},
-                                         Budget{"qwen3_moe_bf16", 17}),
+                                         Budget{"qwen3_moe_bf16", 15}),
                          [](const auto& test) { return std::string(test.param.name); });
 
 // In the default mode on CPU.
