@@ -152,6 +152,8 @@ INSTANTIATE_TEST_SUITE_P(Families,
                                          Case{"llama_q4", Compute::kAuto},
                                          Case{"qwen2_q8", Compute::kAuto},
                                          Case{"qwen3_bf16", Compute::kAuto},
+                                         Case{"qwen3_moe_q4", Compute::kAuto},
+                                         Case{"qwen3_moe_bf16", Compute::kAuto},
                                          Case{"gemma2_q4", Compute::kAuto},
                                          Case{"gemma3_q4", Compute::kAuto}),
                          [](const auto& instance) {

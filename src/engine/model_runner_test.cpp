@@ -71,9 +71,9 @@ struct TinyGguf {
   std::filesystem::path write() const { return write(bytes()); }
 
   static std::filesystem::path write(const std::vector<std::byte>& bytes) {
-    const auto path =
-        std::filesystem::path(::testing::TempDir()) /
-        (std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()) + ".gguf");
+    std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::ranges::replace(name, '/', '_');
+    const auto path = std::filesystem::path(::testing::TempDir()) / (name + ".gguf");
     std::ofstream(path, std::ios::binary)
         .write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
     return path;
@@ -276,10 +276,16 @@ std::vector<float> logits_of(Runner& runner) {
                 : std::vector<float>{};
 }
 
-TEST(ModelRunner, PackedWeightsThatWereKeptGiveTheSameLogits) {
+/// A llama of which nothing is quantised, and experts in four bits.
+class KeptWeights : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(KeptWeights, GiveTheSameLogits) {
   const TempFolder folder;
   ModelOptions options;
-  options.source = TinyGguf{}.write();
+  const std::string name = GetParam();
+  options.source = name == "llama"
+                       ? TinyGguf{}.write()
+                       : std::filesystem::path(MLXS_SOURCE_DIR) / "tests/golden/models" / name;
   options.packed_folder = folder.path() / "weights";
   const auto logits = [&] {
     auto runner = load_runner(options, {});
@@ -311,6 +317,8 @@ TEST(ModelRunner, PackedWeightsThatWereKeptGiveTheSameLogits) {
   std::ofstream(files().front(), std::ios::binary | std::ios::app) << "damage";
   EXPECT_EQ(logits(), packed_now);
 }
+
+INSTANTIATE_TEST_SUITE_P(ModelRunner, KeptWeights, ::testing::Values("llama", "qwen3_moe_q4"));
 
 TEST(ModelRunner, RefusesAPoolThatDoesNotFit) {
   ModelOptions options = options_of(TinyGguf{});

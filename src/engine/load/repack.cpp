@@ -107,6 +107,7 @@ int affine_bits(TensorType type) {
     case TensorType::kQ8_0:
     case TensorType::kIQ4_NL:
     case TensorType::kIQ4_XS:
+    case TensorType::kMXFP4:
       return 8;
     default:
       MLXS_ASSERT(false && "a type with an affine form");

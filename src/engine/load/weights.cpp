@@ -224,9 +224,9 @@ Weight WeightReader::read_packed(const std::string& name,
   return weight;
 }
 
-Weight WeightReader::read_blocks(const TensorView& tensor) {
+Weight WeightReader::read_blocks(const TensorView& tensor, bool pack) {
   advance(tensor);
-  if (tensor.type == TensorType::kMXFP4) {
+  if (tensor.type == TensorType::kMXFP4 && !pack) {
     mx::Shape shape = mlx_shape(tensor.shape);
     mx::Shape groups = shape;
     shape.back() /= 8;
@@ -262,25 +262,30 @@ Weight WeightReader::read_blocks(const TensorView& tensor) {
 namespace {
 
 bool can_pack(const Weight& weight) {
-  return weight.quantised() && weight.mode == "affine" && weight.data.ndim() == 2 &&
+  return weight.quantised() && weight.mode == "affine" &&
          PackedMatrix::can_pack(
-             weight.scales->shape(1) * weight.group_size, weight.bits, weight.group_size);
+             weight.scales->shape(-1) * weight.group_size, weight.bits, weight.group_size);
+}
+
+/// Rows of all experts, one's below the other's.
+int all_rows(const mx::array& data) {
+  return data.ndim() == 3 ? data.shape(0) * data.shape(1) : data.shape(0);
 }
 
 /// `weight` as CPU kernels take it: affine, or dense float32.
 Weight pack(const Weight& weight) {
+  Weight result{empty()};
+  result.experts = weight.data.ndim() == 3 ? weight.data.shape(0) : 0;
   if (!weight.quantised()) {
-    Weight result{empty()};
-    result.packed = std::make_shared<const PackedMatrix>(
-        DenseMatrix{weight.data.shape(0), weight.data.shape(1), weight.data.data<float>()});
+    result.packed = std::make_shared<const PackedMatrix>(DenseMatrix{
+        all_rows(weight.data), weight.data.shape(-1), weight.data.data<float>(), weight.rough});
     return result;
   }
   const mx::array scales = evaluated(mx::astype(*weight.scales, mx::float32));
   const mx::array biases = evaluated(mx::astype(*weight.biases, mx::float32));
-  Weight result{empty()};
   result.packed = std::make_shared<const PackedMatrix>(
-      AffineMatrix{.rows = weight.data.shape(0),
-                   .columns = scales.shape(1) * weight.group_size,
+      AffineMatrix{.rows = all_rows(weight.data),
+                   .columns = scales.shape(-1) * weight.group_size,
                    .bits = weight.bits,
                    .group_size = weight.group_size,
                    .data = weight.data.data<std::uint32_t>(),
@@ -306,11 +311,13 @@ Weight WeightReader::read(const std::string& name,
   if (tensor == nullptr) return {empty()};
   if (is_block_quantised(tensor->type)) {
     // Only what loses nothing: a type that is spread anew is better widened, where memory allows.
-    const bool exact = pack && has_groups(tensor->type) && tensor->type != TensorType::kMXFP4 &&
+    const bool exact = pack && has_groups(tensor->type) &&
                        PackedMatrix::can_pack(columns, affine_bits(tensor->type), kGroupElements);
-    if (policy_.keep_quantised || exact) return read_blocks(*tensor);
+    if (policy_.keep_quantised || exact) return read_blocks(*tensor, pack);
   }
-  return {dense(*tensor, policy_.dtype)};
+  Weight wide{dense(*tensor, policy_.dtype)};
+  wide.rough = is_block_quantised(tensor->type);
+  return wide;
 }
 
 Weight WeightReader::widened(const Weight& weight) const {
@@ -380,21 +387,43 @@ std::string joined_name(const std::vector<WeightReader::Part>& parts) {
 
 }  // namespace
 
+namespace {
+
+int rows_of(const std::vector<WeightReader::Part>& parts) {
+  int rows = 0;
+  for (const WeightReader::Part& part : parts) rows += part.rows;
+  return rows;
+}
+
+/// Every name that experts' tensors may have.
+std::vector<std::string> expert_tensors(const std::string& prefix,
+                                        const std::vector<WeightReader::Part>& parts,
+                                        int count) {
+  std::vector<std::string> names;
+  for (const WeightReader::Part& part : parts) {
+    names.push_back(prefix + "switch_mlp." + part.name);
+    for (int i = 0; i < count; ++i)
+      names.push_back(fmt::format("{}experts.{}.{}", prefix, i, part.name));
+  }
+  return names;
+}
+
+}  // namespace
+
 std::optional<std::vector<Weight>> WeightReader::take_kept(const std::string& name,
-                                                           const std::vector<Part>& parts,
+                                                           const std::vector<std::string>& tensors,
+                                                           int rows,
                                                            int columns) {
   const auto found = kept_.find(name);
   if (found == kept_.end() || error_) return std::nullopt;
-  int rows = 0;
-  for (const Part& part : parts) rows += part.rows;
   for (const auto& matrix : found->second) {
     rows -= matrix->rows();
     if (matrix->columns() != columns) return std::nullopt;
   }
   if (rows != 0) return std::nullopt;
-  for (const Part& part : parts) {
+  for (const std::string& of : tensors) {
     for (const char* end : {".weight", ".scales", ".biases"}) {
-      const auto tensor = checkpoint_.tensors.find(part.name + end);
+      const auto tensor = checkpoint_.tensors.find(of + end);
       if (tensor == checkpoint_.tensors.end()) continue;
       used_.insert(tensor->first);
       advance(tensor->second);
@@ -412,20 +441,26 @@ std::optional<std::vector<Weight>> WeightReader::take_kept(const std::string& na
 
 std::vector<Weight> WeightReader::matrices(const std::vector<Part>& parts, int columns) {
   const std::string name = joined_name(parts);
-  if (auto kept = take_kept(name, parts, columns)) return std::move(*kept);
+  std::vector<std::string> tensors;
+  for (const Part& part : parts) tensors.push_back(part.name);
+  if (auto kept = take_kept(name, tensors, rows_of(parts), columns)) return std::move(*kept);
   std::vector<Weight> loaded;
   for (const Part& part : parts) {
     loaded.push_back(read(part.name, {part.rows}, columns, policy_.pack));
   }
   std::vector<Weight> result = joined(std::move(loaded), 0);
-  for (Weight& weight : result) {
-    if (!policy_.pack || error_ || (weight.quantised() && !can_pack(weight))) continue;
+  if (policy_.pack) pack_all(name, result);
+  return result;
+}
+
+void WeightReader::pack_all(const std::string& name, std::vector<Weight>& weights) {
+  for (Weight& weight : weights) {
+    if (error_ || (weight.quantised() && !can_pack(weight))) continue;
     bytes_ -= weight.bytes();
     weight = pack(weight);
     bytes_ += weight.bytes();
   }
-  note_packed(name, result);
-  return result;
+  note_packed(name, weights);
 }
 
 void WeightReader::note_packed(const std::string& name, const std::vector<Weight>& weights) {
@@ -441,17 +476,27 @@ std::vector<Weight> WeightReader::experts(const std::string& prefix,
                                           const std::vector<Part>& parts,
                                           int count,
                                           int columns) {
+  // Panels belong to one expert each.
+  const bool pack = policy_.pack && std::ranges::all_of(parts, [](const Part& part) {
+                      return part.rows % kPanelRows == 0;
+                    });
+  const std::string all = prefix + joined_name(parts);
+  if (auto kept =
+          take_kept(all, expert_tensors(prefix, parts, count), count * rows_of(parts), columns)) {
+    for (Weight& weight : *kept) weight.experts = count;
+    return std::move(*kept);
+  }
   std::vector<Weight> loaded;
   for (const Part& part : parts) {
     const std::string stacked = prefix + "switch_mlp." + part.name;
     if (contains(stacked + ".weight")) {
-      loaded.push_back(read(stacked, {count, part.rows}, columns, false));
+      loaded.push_back(read(stacked, {count, part.rows}, columns, pack));
       continue;
     }
     std::vector<Weight> single;
     for (int i = 0; i < count && !error_; ++i) {
       const std::string name = fmt::format("{}experts.{}.{}", prefix, i, part.name);
-      single.push_back(stack_of_one(read(name, {part.rows}, columns, false)));
+      single.push_back(stack_of_one(read(name, {part.rows}, columns, pack)));
       if (!single.back().same_form(single.front())) {
         reject(fmt::format("{}: '{}.weight' is of another form than the experts before it",
                            checkpoint_.config_file,
@@ -461,7 +506,9 @@ std::vector<Weight> WeightReader::experts(const std::string& prefix,
     if (error_) break;
     loaded.push_back(concatenated(single, 0));
   }
-  return joined(std::move(loaded), 1);
+  std::vector<Weight> result = joined(std::move(loaded), 1);
+  if (pack) pack_all(all, result);
+  return result;
 }
 
 mx::array WeightReader::bias(const std::vector<Part>& parts) {

@@ -23,8 +23,8 @@ namespace mlxs::engine {
 struct WeightPolicy {
   mlx::core::Dtype dtype;       ///< Of dense weights, scales and activations.
   bool keep_quantised = false;  ///< Else quantised matrices are widened to `dtype`.
-  bool pack = false;  ///< Matrices (not experts) are packed for the CPU kernels, quantised ones
-                      ///< that those don't take as `dtype`, which is float32.
+  bool pack = false;  ///< Matrices are packed for the CPU kernels, quantised ones that those don't
+                      ///< take as `dtype`, which is float32.
 };
 
 /// Hands a model the tensors of a checkpoint as evaluated arrays, by Hugging Face name, and keeps
@@ -96,12 +96,14 @@ class WeightReader {
   Weight read_packed(const std::string& name,
                      const std::vector<std::int64_t>& leading,
                      int columns);
-  Weight read_blocks(const TensorView& tensor);
+  Weight read_blocks(const TensorView& tensor, bool pack);
   Weight widened(const Weight& weight) const;
-  /// What was kept for these parts.
+  /// What was kept under `name`, made of `tensors` (those of them that there are).
   std::optional<std::vector<Weight>> take_kept(const std::string& name,
-                                               const std::vector<Part>& parts,
+                                               const std::vector<std::string>& tensors,
+                                               int rows,
                                                int columns);
+  void pack_all(const std::string& name, std::vector<Weight>& weights);
   /// To be kept, if all of them are packed.
   void note_packed(const std::string& name, const std::vector<Weight>& weights);
   mlx::core::array dense(const TensorView& tensor, mlx::core::Dtype dtype);

@@ -6,6 +6,7 @@
 
 #include <mlx/ops.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace mlxs::engine {
@@ -58,12 +59,16 @@ mx::array ExpertMlp::operator()(const mx::array& x) const {
   const int tokens = x.shape(0);
   const int each = spec_.experts_per_token;
   // Rows of one expert next to each other let its matrices be read once. Sorting by expert takes
-  // six operations, which fewer rows than these don't earn back.
+  // six operations, which fewer rows than these don't earn back. Products of packed weights bring
+  // them together themselves.
   constexpr int kRowsToSort = 64;
+  const auto packed = [](const Weight& weight) { return weight.packed != nullptr; };
+  const bool sorts_itself =
+      std::ranges::all_of(gate_up_, packed) && std::ranges::all_of(down_, packed);
   const mx::array flat = mx::flatten(choice.experts);
   const mx::array width(each, flat.dtype());
   mx::array out = x;
-  if (tokens * each >= kRowsToSort) {
+  if (tokens * each >= kRowsToSort && !sorts_itself) {
     const mx::array order = mx::argsort(flat);
     const mx::array rows = mx::take(x, mx::floor_divide(order, width), 0);
     out = mx::take(apply(rows, mx::take(flat, order, 0), true), mx::argsort(order), 0);

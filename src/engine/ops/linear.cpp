@@ -34,6 +34,7 @@ mx::array expert_product(const mx::array& x,
                          const Weight& weight,
                          const mx::array& experts,
                          bool sorted) {
+  if (weight.packed) return packed_expert_product(x, weight.packed, weight.experts, experts);
   if (!weight.quantised()) {
     if (can_expert_product(x, weight.data)) return expert_dense_product(x, weight.data, experts);
     // MLX 0.32.4 computes something else on CUDA when it is told that indices are sorted (seen with

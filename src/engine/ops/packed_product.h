@@ -22,4 +22,15 @@ namespace mlxs::engine {
 [[nodiscard]] mlx::core::array packed_rows(const mlx::core::array& tokens,
                                            const std::shared_ptr<const PackedMatrix>& weight);
 
+/// x[i] with the rows of matrix `experts[i]`, of which `weight` holds `count` below each other
+/// (`multiply_experts`).
+///   x        [N, columns] float32
+///   experts  [N] int32 or uint32, each in [0, count)
+///   result   [N, weight.rows() / count] float32; lazy
+[[nodiscard]] mlx::core::array packed_expert_product(
+    const mlx::core::array& x,
+    const std::shared_ptr<const PackedMatrix>& weight,
+    int count,
+    const mlx::core::array& experts);
+
 }  // namespace mlxs::engine

@@ -23,6 +23,8 @@ struct Weight {
   int bits = 0;
   std::string mode = "affine";
   std::shared_ptr<const PackedMatrix> packed = {};  ///< Then `data` is empty.
+  int experts = 0;     ///< Packed: so many matrices below each other; 0: one.
+  bool rough = false;  ///< Dense, but of few bits when it was stored.
 
   [[nodiscard]] bool quantised() const { return scales.has_value(); }
   [[nodiscard]] std::uint64_t bytes() const {
@@ -32,7 +34,7 @@ struct Weight {
   /// Whether rows of the other could stand below these.
   [[nodiscard]] bool same_form(const Weight& other) const {
     return quantised() == other.quantised() && group_size == other.group_size &&
-           bits == other.bits && mode == other.mode;
+           bits == other.bits && mode == other.mode && rough == other.rough;
   }
 };
 

@@ -83,7 +83,8 @@ TEST(GgufBlocks, AreExactOnCpuAndNearWhereTheyStayQuantised) {
     SCOPED_TRACE(tensor_type_name(type));
 
     EXPECT_EQ(error(matrix, {mx::float32, false}), 0);
-    EXPECT_LT(error(matrix, {mx::float32, false, true}), 1e-7);
+    // Packed: what has no groups is rounded to half precision.
+    EXPECT_LT(error(matrix, {mx::float32, false, true}), has_groups(type) ? 1e-7 : 3e-4);
     EXPECT_LT(error(matrix, {mx::float32, true}), has_groups(type) ? 1e-7 : 0.07);
     // The default of a GPU: scales in 16 bits.
     EXPECT_LT(error(matrix, {mx::float16, true}), has_groups(type) ? 1e-3 : 0.07);

@@ -5,6 +5,8 @@
 #include "engine/ops/cpu/weight_memory.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -28,9 +30,19 @@ bool exact_bfloat16(const float* values, std::int64_t count) {
       values, count, [](float value) { return bfloat16_to_float(float_to_bfloat16(value)); });
 }
 
-PanelForm dense_form(const float* values, std::int64_t count) {
-  if (exact_bfloat16(values, count)) return PanelForm::kBfloat16;
-  return exact_halves(values, count) ? PanelForm::kHalf : PanelForm::kFloat32;
+/// Whether none is too large for half precision, or no number.
+bool fit_halves(const float* values, std::int64_t count) {
+  constexpr float kHalfMax = 65504;
+  return std::all_of(
+      values, values + count, [](float value) { return std::abs(value) <= kHalfMax; });
+}
+
+PanelForm dense_form(const DenseMatrix& matrix) {
+  const std::int64_t count = std::int64_t{matrix.rows} * matrix.columns;
+  if (exact_bfloat16(matrix.data, count)) return PanelForm::kBfloat16;
+  const bool half =
+      matrix.rough ? fit_halves(matrix.data, count) : exact_halves(matrix.data, count);
+  return half ? PanelForm::kHalf : PanelForm::kFloat32;
 }
 
 void store_number(PanelForm form, float value, std::uint8_t* to) {
@@ -39,7 +51,7 @@ void store_number(PanelForm form, float value, std::uint8_t* to) {
     return;
   }
   const std::uint16_t bits =
-      form == PanelForm::kHalf ? float_to_half(value) : float_to_bfloat16(value);
+      form == PanelForm::kHalf ? nearest_half(value) : float_to_bfloat16(value);
   std::memcpy(to, &bits, 2);
 }
 
@@ -58,6 +70,34 @@ float load_number(PanelForm form, const std::uint8_t* from) {
 std::uint32_t spread(std::uint32_t nibbles) {
   nibbles = (nibbles | nibbles << 8) & 0x00ff00ffu;
   return (nibbles | nibbles << 4) & 0x0f0f0f0fu;
+}
+
+/// A block's whole numbers of any width, which lie behind each other from the low end on.
+std::array<std::uint8_t, kPanelColumns> numbers_of(const std::uint32_t* words, int bits) {
+  std::array<std::uint8_t, kPanelColumns> numbers{};
+  std::uint64_t waiting = 0;
+  int held = 0;
+  for (std::uint8_t& number : numbers) {
+    if (held < bits) {
+      waiting |= std::uint64_t{*words++} << held;
+      held += 32;
+    }
+    number = static_cast<std::uint8_t>(waiting & ((1u << bits) - 1));
+    waiting >>= bits;
+    held -= bits;
+  }
+  return numbers;
+}
+
+/// As many words of `to` bits each as that takes.
+std::array<std::uint32_t, kPanelColumns / 4> widened(const std::uint32_t* words, int bits, int to) {
+  std::array<std::uint32_t, kPanelColumns / 4> wide{};
+  const auto numbers = numbers_of(words, bits);
+  for (int i = 0; i < kPanelColumns; ++i) {
+    wide[static_cast<std::size_t>(i * to / 32)] |=
+        std::uint32_t{numbers[static_cast<std::size_t>(i)]} << i * to % 32;
+  }
+  return wide;
 }
 
 /// A row's part of quad `quad` in a block, whose words are `words`; at 4 bits with quad + 4 above.
@@ -107,15 +147,21 @@ void pack_row(const AffineMatrix& matrix, const PanelView& view, int row, std::u
   const std::uint32_t* words =
       matrix.data + std::int64_t{row} * (matrix.columns * matrix.bits / 32);
   const int lane = row % kPanelRows;
+  const int bits = view.bits();
   for (int block = 0; block < view.blocks(); ++block) {
     std::uint8_t* const to = panel + std::int64_t{block} * view.block_bytes();
     const std::int64_t group = row * groups + block * kPanelColumns / matrix.group_size;
     store_scale(view.half_scales, matrix.scales[group], to, lane);
     store_scale(view.half_scales, matrix.biases[group], to, kPanelRows + lane);
     std::uint8_t* const q = to + view.scales_bytes() + lane * 4;
-    const std::uint32_t* const from = words + block * matrix.bits;
-    for (int quad = 0; quad < matrix.bits; ++quad) {
-      const std::uint32_t bytes = quad_of(from, matrix.bits, quad);
+    const std::uint32_t* from = words + block * matrix.bits;
+    std::array<std::uint32_t, kPanelColumns / 4> wide;
+    if (matrix.bits != bits) {
+      wide = widened(from, matrix.bits, bits);
+      from = wide.data();
+    }
+    for (int quad = 0; quad < bits; ++quad) {
+      const std::uint32_t bytes = quad_of(from, bits, quad);
       std::memcpy(q + quad * kPanelRows * 4, &bytes, sizeof bytes);
     }
   }
@@ -124,15 +170,15 @@ void pack_row(const AffineMatrix& matrix, const PanelView& view, int row, std::u
 }  // namespace
 
 bool PackedMatrix::can_pack(int columns, int bits, int group_size) {
-  return (bits == 4 || bits == 8) && group_size > 0 && group_size % kPanelColumns == 0 &&
-         columns % group_size == 0;
+  return ((bits >= 1 && bits <= 6) || bits == 8) && group_size > 0 &&
+         group_size % kPanelColumns == 0 && columns % group_size == 0;
 }
 
 PackedMatrix::PackedMatrix(const AffineMatrix& matrix) : rows_(matrix.rows) {
   MLXS_ASSERT(can_pack(matrix.columns, matrix.bits, matrix.group_size));
   const std::int64_t scales = std::int64_t{matrix.rows} * (matrix.columns / matrix.group_size);
   view_.columns = matrix.columns;
-  view_.form = matrix.bits == 4 ? PanelForm::kAffine4 : PanelForm::kAffine8;
+  view_.form = matrix.bits <= 4 ? PanelForm::kAffine4 : PanelForm::kAffine8;
   view_.half_scales = exact_halves(matrix.scales, scales) && exact_halves(matrix.biases, scales);
   std::uint8_t* const data = allocate();
   for (int row = 0; row < rows_; ++row) {
@@ -142,7 +188,7 @@ PackedMatrix::PackedMatrix(const AffineMatrix& matrix) : rows_(matrix.rows) {
 
 PackedMatrix::PackedMatrix(const DenseMatrix& matrix) : rows_(matrix.rows) {
   view_.columns = matrix.columns;
-  view_.form = dense_form(matrix.data, std::int64_t{matrix.rows} * matrix.columns);
+  view_.form = dense_form(matrix);
   const int size = view_.bits() / 8;
   std::uint8_t* const data = allocate();
   for (int row = 0; row < rows_; ++row) {

@@ -25,6 +25,7 @@ struct DenseMatrix {
   int rows = 0;
   int columns = 0;
   const float* data = nullptr;
+  bool rough = false;  ///< They came from fewer bits than half precision has, and may be rounded.
 };
 
 /// The same numbers in the order in which the CPU kernels read them (`PanelView`). Immutable; any
@@ -34,9 +35,11 @@ class PackedMatrix {
   /// Whether there are kernels for such a matrix.
   [[nodiscard]] static bool can_pack(int columns, int bits, int group_size);
 
-  /// `matrix` satisfies `can_pack`. Scales are stored in half precision where that is exact.
+  /// `matrix` satisfies `can_pack`. Whole numbers of up to four bits are stored in four, others in
+  /// eight; scales in half precision where that is exact.
   explicit PackedMatrix(const AffineMatrix& matrix);
-  /// Numbers are stored in bfloat16 or half precision where that is exact.
+  /// Numbers are stored in bfloat16 or half precision where that is exact, rough ones that half
+  /// precision can hold in half precision.
   explicit PackedMatrix(const DenseMatrix& matrix);
   /// What was packed before: form, columns and scales as `view` says, panels behind each other in
   /// `memory`, which is aligned to 64.

@@ -30,10 +30,12 @@ struct Affine {
     return {rows, columns, bits, group_size, data.data(), scales.data(), biases.data()};
   }
   [[nodiscard]] double at(int row, int column) const {
-    const int per_word = 32 / bits;
-    const std::uint32_t word =
-        data[static_cast<std::size_t>(row * (columns / per_word) + column / per_word)];
-    const unsigned q = word >> (column % per_word * bits) & ((1u << bits) - 1);
+    // Numbers may lie across two words.
+    unsigned q = 0;
+    for (int i = 0; i < bits; ++i) {
+      const int at = (row * columns + column) * bits + i;
+      q |= (data[static_cast<std::size_t>(at / 32)] >> at % 32 & 1u) << i;
+    }
     const auto group = static_cast<std::size_t>(row * (columns / group_size) + column / group_size);
     return double{scales[group]} * q + biases[group];
   }
@@ -122,6 +124,11 @@ constexpr Shape kShapes[] = {
     {8, 47, 160, 8, 32, 0},
     {9, 8, 1536, 4, 32, 0},
     {21, 100, 256, 4, 128, 1e-5f},
+    {3, 20, 64, 1, 32, 0},
+    {3, 20, 128, 2, 64, 0},
+    {9, 20, 96, 3, 32, 1e-5f},
+    {8, 33, 128, 5, 32, 0},
+    {1, 16, 128, 6, 128, 0},
 };
 
 TEST_P(EveryKernelSet, IsWithinTheCodesRoundingOfTheExactProduct) {
@@ -295,6 +302,23 @@ TEST(PackedMatrix, StoresNumbersInTheNarrowestFormThatIsExact) {
   }
 }
 
+TEST(PackedMatrix, RoundsRoughNumbersToHalvesUnlessTheyAreTooLarge) {
+  std::vector<float> numbers = numbers_of(PanelForm::kFloat32, 20 * 50);
+  const PackedMatrix weight(DenseMatrix{20, 50, numbers.data(), true});
+  EXPECT_EQ(weight.view().form, PanelForm::kHalf);
+  std::vector<float> row(50);
+  for (int i = 0; i < 20; ++i) {
+    weight.unpack_row(i, row.data());
+    for (int k = 0; k < 50; ++k) {
+      const float number = numbers[static_cast<std::size_t>(i * 50 + k)];
+      ASSERT_NEAR(row[static_cast<std::size_t>(k)], number, std::abs(number) * 0x1p-11f + 0x1p-25f);
+    }
+  }
+  numbers[7] = 70000.5f;
+  EXPECT_EQ(PackedMatrix(DenseMatrix{20, 50, numbers.data(), true}).view().form,
+            PanelForm::kFloat32);
+}
+
 TEST(PackedMatrix, UnpacksTheRowsItWasMadeOf) {
   for (const Shape& shape : kShapes) {
     const Affine matrix =
@@ -322,10 +346,12 @@ TEST(ProductKernels, ANamedSetIsTakenWhereTheMachineHasIt) {
   EXPECT_EQ(&choose_product_kernels("another"), best);
 }
 
-TEST(PackedMatrix, TakesWholeBlocksOfFourOrEightBits) {
-  EXPECT_TRUE(PackedMatrix::can_pack(576, 4, 32));
-  EXPECT_TRUE(PackedMatrix::can_pack(576, 8, 64));
-  EXPECT_FALSE(PackedMatrix::can_pack(576, 6, 64));
+TEST(PackedMatrix, TakesWholeBlocksOfEveryWidthThatCheckpointsHave) {
+  for (const int bits : {1, 2, 3, 4, 5, 6, 8}) {
+    EXPECT_TRUE(PackedMatrix::can_pack(576, bits, 32)) << bits;
+    EXPECT_TRUE(PackedMatrix::can_pack(576, bits, 64)) << bits;
+  }
+  EXPECT_FALSE(PackedMatrix::can_pack(576, 7, 64));
   EXPECT_FALSE(PackedMatrix::can_pack(576, 4, 16));
   EXPECT_FALSE(PackedMatrix::can_pack(576, 4, 128));
 }
@@ -336,6 +362,15 @@ TEST(Half, EveryNumberSurvivesTheWayThroughAFloat) {
     const float value = half_to_float(half);
     if (!std::isfinite(value)) continue;
     ASSERT_EQ(float_to_half(value), half);
+  }
+  for (unsigned bits = 0; bits < 0x7bff; ++bits) {
+    const float below = half_to_float(static_cast<std::uint16_t>(bits));
+    const float above = half_to_float(static_cast<std::uint16_t>(bits + 1));
+    const float middle = below + (above - below) / 2;
+    ASSERT_EQ(nearest_half(below), bits);
+    ASSERT_EQ(nearest_half(middle), bits + bits % 2) << "to the even one";
+    ASSERT_EQ(nearest_half(std::nextafter(middle, 1e9f)), bits + 1);
+    ASSERT_EQ(nearest_half(-std::nextafter(middle, 0.0f)), bits | 0x8000u);
   }
   EXPECT_EQ(half_to_float(0x3c00), 1.0f);
   EXPECT_EQ(half_to_float(0xc000), -2.0f);
