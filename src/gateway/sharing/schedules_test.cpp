@@ -19,7 +19,7 @@ using namespace script;
 // More by MLXS_SCHEDULES; a schedule that fails names the seed that repeats it.
 int schedules() {
   const char* given = std::getenv("MLXS_SCHEDULES");
-  return given == nullptr ? 1500 : std::atoi(given);
+  return given == nullptr ? 2000 : std::atoi(given);
 }
 
 class Schedule {
