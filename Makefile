@@ -50,7 +50,8 @@ bench: bench-build ## Measure gateway, engine and server, the last two beside ml
 	@scripts/setup.sh bench-llama
 	@python3 bench/load/gateway.py
 	@python3 bench/engine/compare.py --prompt-tokens 64 --answer-tokens 40
-	@python3 bench/engine/compare.py --rounds 1 --name engine-bounds joins:16:4096 behind:4096:100
+	@python3 bench/engine/compare.py --rounds 1 --limit 300 --name engine-bounds-joins joins:16:4096
+	@python3 bench/engine/compare.py --rounds 1 --limit 540 --name engine-bounds-behind behind:4096:100
 	@python3 bench/load/server.py users
 	@python3 bench/load/server.py duplicates
 

@@ -145,7 +145,7 @@ def section(scenario: str, results: dict[str, list[dict]]) -> str:
                 if min(mine, other) > 0 else "–"
             row += [other if values[name] else "–", ratio]
         rows.append(row)
-    notes = agreement(results) + ceilings(results["ours"])
+    notes = (agreement(results) + ceilings(results["ours"])).strip()
     for name in peers:
         if errors := {one["error"] for one in results[name] if "error" in one}:
             notes += f" {name}: {'; '.join(errors)}."
