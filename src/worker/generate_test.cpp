@@ -330,6 +330,18 @@ TEST_F(Bounded, BeyondTheWaitingQueueIsA429ThatSaysWhenToRetry) {
   EXPECT_EQ(refused.headers.get("x-should-retry"), "true");
 }
 
+// R-ENG-4: what can never fit is refused, whatever else goes on.
+TEST(WorkerWithFewBlocks, RefusesAPromptThatAllBlocksDoNotHoldWith507) {
+  RunningWorker worker{{.context_tokens_max = 256, .blocks_total = 8, .endless = true}};
+  worker.wait_ready();  // eight blocks of four positions
+
+  const auto refused = post(worker, kCompletions, completion("", std::string(40, 'a')));
+
+  EXPECT_EQ(refused.status, 507);
+  EXPECT_EQ(error_of(refused), "out_of_memory ");
+  EXPECT_EQ(post(worker, kCompletions, completion(R"(,"max_tokens":2)")).status, 200);
+}
+
 // The one row is taken; who gets it next?
 TEST(ServiceTier, PriorityGoesBeforeWhatCameEarlierAndFlexWaits) {
   std::counting_semaphore<> steps{0};
