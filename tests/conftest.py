@@ -1,6 +1,7 @@
 """Fixtures of the tests that run the shipped binaries with the shipped configuration."""
 
 import pathlib
+import resource
 
 import openai
 import pytest
@@ -13,6 +14,13 @@ from support.server import Program, Serve, Worker
 def server(tmp_path_factory: pytest.TempPathFactory):
     """One server for everything that leaves it as it was."""
     with Serve(tmp_path_factory.mktemp("server")) as running:
+        yield running.wait_ready()
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory):
+    """A server whose answers last until somebody ends them."""
+    with Serve(tmp_path_factory.mktemp("endless"), endless=True) as running:
         yield running.wait_ready()
 
 
@@ -47,6 +55,15 @@ def client(server: Serve):
     """The official client, without its retries: a test wants to see every failure."""
     with openai.OpenAI(base_url=server.base_url, api_key="none", max_retries=0) as one:
         yield one
+
+
+@pytest.fixture(scope="session", autouse=True)
+def many_descriptors():
+    """Some tests hold a thousand connections; a shell's usual bound is about as much."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if hard == resource.RLIM_INFINITY else min(8192, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,12 +12,14 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <future>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
 namespace mlxs::http {
 namespace {
@@ -142,32 +144,28 @@ TEST(Limits, ASlowHeadIsTimedOutWhileOthersAreServed) {
   slow.send("GET / HTTP/1.1\r\nx-slow: ");
   std::future<std::string> answer =
       std::async(std::launch::async, [&] { return slow.read_to_end(); });
-  int served = 0;
-  while (answer.wait_for(Milliseconds{0}) != std::future_status::ready) {
+  do {
     other.send(get());
     ASSERT_EQ(status_of(other.read_answer()), 200);
-    ++served;
-  }
+  } while (answer.wait_for(Milliseconds{0}) != std::future_status::ready);
 
   const std::string text = answer.get();
   EXPECT_EQ(status_of(text), 408);
   EXPECT_THAT(text, HasSubstr("connection: close"));
-  EXPECT_GT(served, 10);
 }
 
 // One byte at a time moves no deadline.
 TEST(Limits, ADrippingHeadIsTimedOutAsAWhole) {
   TestServer server{count_body, {.head_read = Milliseconds{100}}};
   RawClient client{server.address()};
-  const TimePoint begin = Clock::now();
 
   client.send("GET / HTTP/1.1\r\nx: ");
   std::future<std::string> answer =
       std::async(std::launch::async, [&] { return client.read_to_end(); });
   while (answer.wait_for(Milliseconds{10}) != std::future_status::ready) client.send("x");
 
+  // If each byte moved it, the head would grow to its bound: 431.
   EXPECT_EQ(status_of(answer.get()), 408);
-  EXPECT_LT(Clock::now() - begin, Milliseconds{5'000});
 }
 
 TEST(Limits, APartOfTheNextRequestIsTimedOutToo) {
@@ -200,33 +198,51 @@ TEST(Limits, ADrippingBodyIsTimedOut) {  // Below 1 KiB a second, though never s
   EXPECT_EQ(status_of(answer.get()), 408);
 }
 
-TEST(Limits, ABodyWithProgressOutlivesManyWindows) {
-  TestServer server{count_body, {.body_stall = Milliseconds{50}}};
-  RawClient client{server.address()};
-  const TimePoint begin = Clock::now();
+/// Sends a body piece by piece over six windows; whether all of it was taken. Nothing if this
+/// process stood still for a window between two pieces, so that the server may have given up.
+std::optional<bool> takes_a_slow_body(const Address& server, Milliseconds window) {
+  RawClient client{server};
   std::size_t sent = 0;
-
+  Clock::duration longest{0};
   client.send("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
-  while (Clock::now() - begin < Milliseconds{300}) {
-    ASSERT_TRUE(client.send("400\r\n" + std::string(1024, 'x') + "\r\n"));
+  const TimePoint begin = Clock::now();
+  for (TimePoint last = begin; last - begin < 6 * window;) {
+    client.send("400\r\n" + std::string(1024, 'x') + "\r\n");
     sent += 1024;
+    const TimePoint now = Clock::now();
+    longest = std::max(longest, now - std::exchange(last, now));
     std::this_thread::sleep_for(Milliseconds{5});  // The pace is what is tested.
   }
   client.send("0\r\n\r\n");
+  const std::string answer = client.read_answer();
+  if (longest >= window) return std::nullopt;
+  return body_of(answer) == std::to_string(sent);
+}
 
-  EXPECT_EQ(body_of(client.read_answer()), std::to_string(sent));
+TEST(Limits, ABodyWithProgressOutlivesManyWindows) {
+  constexpr Milliseconds kWindow{50};
+  TestServer server{count_body, {.body_stall = kWindow}};
+
+  std::optional<bool> taken;
+  while (!taken) taken = takes_a_slow_body(server.address(), kWindow);
+
+  EXPECT_TRUE(*taken);
 }
 
 TEST(Limits, AnIdleConnectionIsClosedWithoutAWord) {
   TestServer server{count_body, {.idle = Milliseconds{50}}};
   RawClient fresh{server.address()};
-  RawClient used{server.address()};
-  used.send(get());
-  used.read_answer();
+  std::optional<RawClient> used;
+  std::string answer;
+  while (answer.empty()) {  // Again if this process stood still for too long to ask.
+    used.emplace(server.address());
+    used->send(get());
+    answer = used->read_answer();
+  }
 
   EXPECT_EQ(fresh.read_to_end(), "");
-  EXPECT_EQ(used.read_to_end(), "");
-  EXPECT_FALSE(used.reset());
+  EXPECT_EQ(used->read_to_end(), "");
+  EXPECT_FALSE(used->reset());
 }
 
 struct Stalled {
@@ -270,7 +286,7 @@ TEST(Limits, ASlowReaderWithProgressGetsEverything) {
   TestServer server{[](Exchange& exchange) -> asio::awaitable<void> {
                       co_await reply(exchange, std::string(kBytes, 'x'));
                     },
-                    {.write_stall = Milliseconds{2'000}}};
+                    {.write_stall = Milliseconds{30'000}}};
   RawClient client{server.address(), 4096};
 
   client.send(get());
@@ -298,7 +314,7 @@ TEST(Limits, ConnectionsAreBounded) {
 }
 
 TEST(Limits, RefusalsAreBoundedToo) {
-  TestServer server{count_body, {.connections_max = 0}};
+  TestServer server{count_body, {.connections_max = 0, .linger = Milliseconds{60'000}}};
   std::deque<RawClient> clients;
 
   for (int i = 0; i < 200; ++i) clients.emplace_back(server.address());

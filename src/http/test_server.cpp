@@ -20,7 +20,7 @@
 namespace mlxs::http {
 namespace {
 
-constexpr int kPatienceMs = 10'000;
+constexpr int kPatienceMs = 60'000;  // Against hanging for ever only.
 
 bool ready(int fd, short events) {
   pollfd entry{fd, events, 0};

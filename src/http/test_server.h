@@ -16,7 +16,7 @@
 namespace mlxs::http {
 
 /// For tests: sends all of `bytes` without raising SIGPIPE; false if the peer has closed or reset,
-/// or takes nothing for ten seconds.
+/// or takes nothing for a minute.
 bool send_all(int fd, std::string_view bytes);
 
 /// For tests: a server on port 0 with a loop and a thread of its own.
@@ -37,7 +37,7 @@ class TestServer {
     return done.get();
   }
   [[nodiscard]] ServerStats stats() const { return server_->stats(); }
-  /// Spins on the loop's clock until `condition` holds there; false after ten seconds.
+  /// Spins on the loop's clock until `condition` holds there; false after a minute.
   [[nodiscard]] bool eventually(const std::function<bool(Server&)>& condition);
 
  private:
@@ -52,8 +52,8 @@ class TestServer {
   std::thread thread_;
 };
 
-/// For tests: a blocking client that sends and receives exact bytes. Every wait ends after ten
-/// seconds with what has come so far.
+/// For tests: a blocking client that sends and receives exact bytes. Every wait ends after a
+/// minute with what has come so far.
 class RawClient {
  public:
   explicit RawClient(const Address& address, int receive_buffer = 0);

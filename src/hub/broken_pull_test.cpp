@@ -271,7 +271,7 @@ TEST_F(BrokenPull, StoppingKeepsWhatHasCome) {
     return bytes.substr(0, bytes.size() - 1000);  // Then the connection breaks.
   });
   options_.retries.first = options_.retries.longest = Milliseconds{3'600'000};
-  options_.on_progress = [&](const PullProgress& now) { cancelled = now.done > 1000; };
+  options_.on_progress = [&](const PullProgress& now) { cancelled = now.done >= 49'000; };
 
   const auto stopped = pull(options_, cancelled);
 

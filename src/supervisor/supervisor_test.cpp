@@ -398,7 +398,7 @@ TEST(Supervisor, SighupLetsRemovedWorkersFinishTheirSequences) {
   EXPECT_TRUE(server.worker->event().contains("pong")) << "it still has a sequence";
   // As a worker does: an event a second. It is asked to end by one that comes late enough.
   std::optional<boost::json::object> event;
-  for (int i = 0; i < 50 && !event; ++i) {
+  for (int i = 0; i < 600 && !event; ++i) {
     ::usleep(100'000);
     server.worker->command(kReady);
     server.worker->command("ping");

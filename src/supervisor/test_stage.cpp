@@ -27,7 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 namespace json = boost::json;
 
-constexpr int kPatienceMs = 20'000;  // Long enough for a busy machine; nothing here waits for time.
+constexpr int kPatienceMs = 60'000;  // Long enough for a busy machine; nothing here waits for time.
 
 void wait_readable(int fd, std::string_view what) {
   pollfd polled{fd, POLLIN, 0};

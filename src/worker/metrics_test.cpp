@@ -84,19 +84,21 @@ TEST(WorkerMetricsOfPrefixes, CountWhatWasLookedUpAndFound) {
   }
 }
 
-TEST(WorkerMetricsOfSlowSteps, MeasureTheTimeBetweenTokens) {
-  RunningWorker worker{{.endless = true, .step = Milliseconds{5}}};
-  worker.wait_ready();
-  EventStream stream{worker.address(),
+TEST_F(WorkerMetrics, MeasureTheTimeBetweenTokens) {
+  gate_.close_after(1);
+  EventStream stream{worker_.address(),
                      "POST",
                      kCompletions,
                      R"({"model":"fake","prompt":"abc","max_tokens":5,"stream":true})"};
+  ASSERT_TRUE(stream.next());
+  const TimePoint first = Clock::now();
+  while (Clock::now() - first < Milliseconds{5}) std::this_thread::yield();
+  gate_.open();
   ASSERT_FALSE(stream.rest().empty());
 
   // Tokens that arrive together count as one gap, so there may be fewer than four.
-  const std::string exposition = get(worker, "/metrics").body;
-  EXPECT_GE(value_of(exposition, "vllm:inter_token_latency_seconds_count"), 1);
-  EXPECT_GE(value_of(exposition, "vllm:inter_token_latency_seconds_sum"), 0.005);
+  EXPECT_GE(value("vllm:inter_token_latency_seconds_count"), 1);
+  EXPECT_GE(value("vllm:inter_token_latency_seconds_sum"), 0.005);
 }
 
 TEST_F(WorkerMetrics, GaugesShowWhatRunsAndWaits) {
@@ -127,15 +129,14 @@ TEST_F(WorkerMetrics, CountRefusalsByReason) {
 }
 
 TEST_F(WorkerMetrics, CountAnswersThatNobodyWaitedFor) {
+  gate_.close_after(2);
   {
     EventStream stream{worker_.address(),
                        "POST",
                        kCompletions,
                        R"({"model":"fake","prompt":"abc","stream":true})"};
     ASSERT_TRUE(stream.next());
-    gate_.close();
   }
-  gate_.open();
 
   EXPECT_TRUE(eventually(
       [&] { return value("vllm:request_success_total", "finished_reason=\"abort\"") == 1; }));
@@ -146,7 +147,7 @@ TEST_F(WorkerMetrics, CountAnswersThatFailed) {
   (void)post(worker_,
              kCompletions,
              R"({"model":"fake","prompt":"abc"})",
-             {{"x-request-timeout-ms", "20"}});
+             {{"x-request-timeout-ms", "300"}});
   gate_.open();
 
   EXPECT_EQ(value("vllm:request_success_total", "finished_reason=\"error\""), 1);
@@ -177,9 +178,12 @@ TEST(WorkerMetricsOfWindows, CountBlocksInUse) {
 }
 
 TEST(WorkerMetricsWithFewBlocks, CountPreemptions) {
-  // Steps slow enough for the four to run together.
-  RunningWorker worker{
-      {.context_tokens_max = 64, .blocks_total = 20, .endless = true, .step = Milliseconds{2}}};
+  Gate gate;
+  gate.close();
+  RunningWorker worker{{.context_tokens_max = 64,
+                        .blocks_total = 20,
+                        .endless = true,
+                        .before_step = [&](std::uint64_t) { gate.pass(); }}};
   worker.wait_ready();
   {
     std::vector<std::jthread> clients;
@@ -190,6 +194,14 @@ TEST(WorkerMetricsWithFewBlocks, CountPreemptions) {
             fmt::format(R"({{"model":"fake","prompt":"{}abc","max_tokens":50}})", k);
         EXPECT_EQ(post(worker, kCompletions, body).status, 200);
       });
+    // The four run together.
+    const auto there = [&] {
+      const std::string exposition = get(worker, "/metrics").body;
+      return value_of(exposition, "vllm:num_requests_running") +
+             value_of(exposition, "vllm:num_requests_waiting");
+    };
+    EXPECT_TRUE(eventually([&] { return there() == 4; }));
+    gate.open();
   }
 
   EXPECT_GT(value_of(get(worker, "/metrics").body, "vllm:num_preemptions_total"), 0);

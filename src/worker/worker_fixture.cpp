@@ -16,7 +16,7 @@ namespace {
 namespace asio = boost::asio;
 namespace json = boost::json;
 
-const Milliseconds kPatience{20'000};
+const Milliseconds kPatience{60'000};  // Against hanging for ever only.
 
 template <class T>
 T run(asio::io_context& loop, asio::awaitable<T> work) {
@@ -82,14 +82,22 @@ void Gate::close() {
   closed_ = true;
 }
 
+void Gate::close_after(int steps) {
+  const std::lock_guard lock{mutex_};
+  passes_left_ = steps;
+}
+
 void Gate::open() {
   const std::lock_guard lock{mutex_};
   closed_ = false;
+  passes_left_ = -1;
   changed_.notify_all();
 }
 
 void Gate::pass() {
   std::unique_lock lock{mutex_};
+  if (passes_left_ == 0) closed_ = true;
+  if (passes_left_ >= 0) --passes_left_;
   held_ = closed_;
   changed_.notify_all();
   changed_.wait(lock, [this] { return !closed_; });
@@ -197,7 +205,7 @@ std::string text_of(const std::vector<std::string>& events) {
 }
 
 bool eventually(const std::function<bool()>& condition) {
-  const Deadline patience = Deadline::after(Milliseconds{10'000});
+  const Deadline patience = Deadline::after(kPatience);
   while (!patience.passed()) {
     if (condition()) return true;
     std::this_thread::yield();

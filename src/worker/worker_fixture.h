@@ -48,6 +48,8 @@ class Gate {
  public:
   void close();
   void open();
+  /// Lets `steps` more steps pass, then closes.
+  void close_after(int steps);
   /// For ModelKnobs::before_step.
   void pass();
   /// Waits until the engine stands before the closed gate.
@@ -58,6 +60,7 @@ class Gate {
   std::condition_variable changed_;
   bool closed_ = false;
   bool held_ = false;
+  int passes_left_ = -1;  // before it closes of itself; -1: it does not
 };
 
 using Fields = std::vector<std::pair<std::string, std::string>>;
@@ -105,7 +108,7 @@ class EventStream {
 /// Text that these chunks add up to, of either surface.
 [[nodiscard]] std::string text_of(const std::vector<std::string>& events);
 
-/// Waits, a turn at a time, until `condition` holds; false after ten seconds.
+/// Waits, a turn at a time, until `condition` holds; false after a minute.
 [[nodiscard]] bool eventually(const std::function<bool()>& condition);
 
 }  // namespace mlxs::worker

@@ -17,7 +17,7 @@ def run(server: Serve, scenario: str) -> Any:
         [node, str(repository() / "tests/clients/node/client.mjs"), scenario, server.base_url,
          MODEL],
         env={**os.environ, "NODE_CLIENT_DIR": str(repository() / "build/node")},
-        capture_output=True, text=True, timeout=60)
+        capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
 

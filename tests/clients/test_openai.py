@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from support.processes import wait_until
-from support.server import MODEL, Serve
+from support.server import FAR_TOO_MANY, MODEL, Serve
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 GREEDY = {"model": MODEL, "temperature": 0, "max_tokens": 12}
@@ -208,23 +208,30 @@ def test_raw_responses_show_the_headers(client: openai.OpenAI):
     assert "Paris" in raw.parse().choices[0].message.content
 
 
-def test_a_time_out_of_the_client_ends_the_sequence(server: Serve, client: openai.OpenAI):
+@pytest.fixture
+def endless_client(endless: Serve):
+    with openai.OpenAI(base_url=endless.base_url, api_key="none", max_retries=0) as one:
+        yield one
+
+
+def test_a_time_out_of_the_client_ends_the_sequence(endless: Serve, endless_client: openai.OpenAI):
     # The client announces its time-out (x-stainless-read-timeout), so the server may be first.
     with pytest.raises((openai.APITimeoutError, openai.InternalServerError)):
-        client.with_options(timeout=0.7).completions.create(
-            model=MODEL, prompt="1, 2, 3, 4,", temperature=0, max_tokens=1500)
+        endless_client.with_options(timeout=0.7).completions.create(
+            model=MODEL, prompt="1, 2, 3, 4,", temperature=0, max_tokens=FAR_TOO_MANY)
 
-    wait_until("the sequence stops", lambda: server.running_sequences() == 0, 5)
+    wait_until("the sequence stops", lambda: endless.running_sequences() == 0)
 
 
-def test_a_stream_closed_by_the_client_ends_the_sequence(server: Serve, client: openai.OpenAI):
-    stream = client.completions.create(model=MODEL, prompt="1, 2, 3, 4,", temperature=0,
-                                       max_tokens=1500, stream=True)
+def test_a_stream_closed_by_the_client_ends_the_sequence(endless: Serve,
+                                                         endless_client: openai.OpenAI):
+    stream = endless_client.completions.create(model=MODEL, prompt="1, 2, 3, 4,", temperature=0,
+                                               max_tokens=FAR_TOO_MANY, stream=True)
     next(iter(stream))
 
     stream.close()
 
-    wait_until("the sequence stops", lambda: server.running_sequences() == 0, 5)
+    wait_until("the sequence stops", lambda: endless.running_sequences() == 0)
 
 
 def test_the_async_client_16_at_a_time(server: Serve):

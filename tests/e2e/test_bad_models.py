@@ -22,7 +22,7 @@ def good_bytes() -> bytes:
 def run_worker(source: pathlib.Path) -> subprocess.CompletedProcess:
     return subprocess.run([binary("mlx-serving-worker"), "--source", str(source),
                            "--listen", "127.0.0.1:0"],
-                          capture_output=True, text=True, timeout=60, cwd=repository())
+                          capture_output=True, text=True, timeout=120, cwd=repository())
 
 
 def cut(size: int):

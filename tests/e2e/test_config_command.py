@@ -11,7 +11,7 @@ from support.server import DEFAULT_CONFIG, MODEL
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run([binary("mlx-serving"), *arguments], capture_output=True, text=True,
-                          timeout=20, cwd=repository(), env={**os.environ, **environment})
+                          timeout=120, cwd=repository(), env={**os.environ, **environment})
 
 
 def test_config_show_prints_the_configuration_in_force():

@@ -87,7 +87,7 @@ def test_every_query_of_cache_and_coalescing_has_data(start_server, tmp_path: pa
     server = start_server(sets=("prompt_cache.entries=4",)).wait_ready()
     expressions = queries(repository() / "docs/dashboards/cache_and_coalescing.json")
     with Prometheus(tmp_path, server.admin_port) as prometheus:
-        wait_until("Prometheus scrapes", lambda: prometheus.values("mlx_cache_entries"), 30)
+        wait_until("Prometheus scrapes", lambda: prometheus.values("mlx_cache_entries"))
         turns = 0
 
         def without_data() -> list[str]:
@@ -97,11 +97,16 @@ def test_every_query_of_cache_and_coalescing_has_data(start_server, tmp_path: pa
             return [name for name, expression in expressions.items()
                     if not prometheus.values(expression.replace("$__rate_interval", "30s"))]
 
-        wait_until("every panel has data", lambda: not without_data(), 60)
+        wait_until("every panel has data", lambda: not without_data(), 200)
 
-        for layer, result in (("coalescing", "coalesced"), ("dedup", "dedup"),
-                              ("prompt_cache", "hit")):
-            wait_until(f"{result} is seen", lambda: prometheus.sum(
-                f'mlx_cache_requests_total{{layer="{layer}",result="{result}"}}') > 0, 15)
-        assert prometheus.sum('mlx_cache_evictions_total{reason="entries"}') > 0
-        assert prometheus.sum("mlx_saved_tokens_total") > 0
+        # What a turn brings depends on how its requests meet, so some more may be needed.
+        seen = [f'mlx_cache_requests_total{{layer="{layer}",result="{result}"}}'
+                for layer, result in (("coalescing", "coalesced"), ("dedup", "dedup"),
+                                      ("prompt_cache", "hit"))]
+        seen += ['mlx_cache_evictions_total{reason="entries"}', "mlx_saved_tokens_total"]
+
+        def all_seen() -> bool:
+            without_data()
+            return all(prometheus.sum(one) > 0 for one in seen)
+
+        wait_until("every way of sharing is seen", all_seen, 200)

@@ -107,7 +107,7 @@ def test_a_web_page_is_a_403(server: Serve):
 def test_a_body_of_20_megabytes_gets_a_413_that_the_client_can_read(server: Serve):
     """The client writes its whole body before it reads, as most do; the answer must survive."""
     size = 20 * 1024 * 1024
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
     connection.putrequest("POST", "/v1/chat/completions")
     connection.putheader("content-type", "application/json")
     connection.putheader("content-length", str(size))
@@ -124,7 +124,7 @@ def test_a_body_of_20_megabytes_gets_a_413_that_the_client_can_read(server: Serv
 
 
 def test_a_chunked_body_of_20_megabytes_gets_a_413_that_the_client_can_read(server: Serve):
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
     blocks = (b" " * 65536 for _ in range(320))
     connection.request("POST", "/v1/chat/completions", body=blocks, encode_chunked=True,
                        headers={"content-type": "application/json",
@@ -166,7 +166,7 @@ def test_what_is_not_http_is_refused_and_closed(server: Serve):
 
 def test_expect_100_continue_is_answered(server: Serve):
     body = json.dumps(chat_body(MODEL, "Hi", max_tokens=1)).encode()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
         connection.sendall((
             f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\n"
             "content-type: application/json\r\nexpect: 100-continue\r\nconnection: close\r\n"
@@ -179,7 +179,7 @@ def test_expect_100_continue_is_answered(server: Serve):
 
 
 def test_a_connection_serves_many_requests(server: Serve):
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
     connection.connect()
     socket_used = connection.sock
     for body in ({"model": "no-such"}, chat_body(MODEL, "Hi", max_tokens=1), {}, None):

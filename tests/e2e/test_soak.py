@@ -17,6 +17,6 @@ SOAK = repository() / "tests/soak/soak.py"
 ])
 def test_random_requests_of_all_kinds(what, requests):
     done = subprocess.run([sys.executable, str(SOAK), what, "--requests", str(requests),
-                           "--no-memory"], capture_output=True, text=True, timeout=240)
+                           "--no-memory"], capture_output=True, text=True, timeout=390)
 
     assert done.returncode == 0, done.stdout + done.stderr

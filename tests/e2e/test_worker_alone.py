@@ -84,7 +84,7 @@ def test_a_seed_drawn_by_the_gateway_counts_only_without_one_of_the_client(worke
 
 
 def test_the_state_stream_starts_at_once_and_shows_work(worker_alone: Worker):
-    connection = http.client.HTTPConnection("127.0.0.1", worker_alone.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", worker_alone.port, timeout=120)
     connection.request("GET", "/internal/state")
     answer = connection.getresponse()
     assert answer.headers.get_content_type() == "text/event-stream"
@@ -105,14 +105,16 @@ def test_the_state_stream_starts_at_once_and_shows_work(worker_alone: Worker):
     assert state["weights_bytes"] > 50_000_000 and state["kv_bytes"] > 0
     assert all(len(state["digests"][what]) >= 32 for what in ("weights", "tokenizer", "template"))
 
-    with worker_alone.stream_completion("1, 2, 3, 4,", max_tokens=1000) as stream:
+    # To the end of the context, which is far off.
+    with worker_alone.stream_completion("1, 2, 3, 4,", max_tokens=8000,
+                                        ignore_eos=True) as stream:
         next(stream.chunks())
         while state["running"] == 0:
             state = next_state()
         steps = state["steps"]
         assert state["blocks_free"] < state["blocks_total"]
-        state = next_state()
-        assert state["steps"] > steps or next_state()["steps"] > steps
+        while state["steps"] <= steps:
+            state = next_state()
         stream.close()
         while state["running"]:
             state = next_state()
@@ -130,7 +132,7 @@ def test_metrics_count_what_was_generated(worker_alone: Worker):
     worker_alone.complete("1, 2, 3, 4,", max_tokens=5)
 
     wait_until("both counters move", lambda: total("vllm:generation_tokens_total") >= before[0] + 5
-               and total("vllm:prompt_tokens_total") > before[1], 5)
+               and total("vllm:prompt_tokens_total") > before[1])
 
 
 def test_errors_have_the_same_shape_as_behind_the_gateway(worker_alone: Worker):
@@ -151,7 +153,7 @@ def test_health_is_ok(worker_alone: Worker):
 
 def test_a_worker_accepts_while_it_loads_and_says_so(tmp_path):
     with Worker(tmp_path) as worker:
-        seen = wait_until("it answers", lambda: first_answer(worker), 30)
+        seen = wait_until("it answers", lambda: first_answer(worker))
         if seen.status == 503:  # Unless the load was quicker than our first look.
             assert seen.json == {"status": "loading"}
         worker.wait_ready()
@@ -173,14 +175,14 @@ def test_a_worker_asked_to_stop_exits_0(tmp_path, number: signal.Signals):
 
         worker.send(number)
 
-        assert worker.wait(20) == 0
+        assert worker.wait() == 0
 
 
 def test_a_worker_that_cannot_listen_says_where(worker_alone: Worker):
     address = f"127.0.0.1:{worker_alone.port}"
 
     ended = subprocess.run([binary("mlx-serving-worker"), "--source", MODEL_FILE, "--listen",
-                            address], capture_output=True, text=True, timeout=60, cwd=repository())
+                            address], capture_output=True, text=True, timeout=120, cwd=repository())
 
     assert ended.returncode not in (0, 78)
     assert address in ended.stderr and "in use" in ended.stderr

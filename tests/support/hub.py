@@ -135,7 +135,7 @@ class Hub:
             asked.wfile.flush()
             first += self.hold_after
             self.held.set()
-            self.go_on.wait(60)
+            self.go_on.wait(300)
         asked.wfile.write(content[first:])
 
     def __enter__(self) -> "Hub":

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import sys
@@ -73,8 +74,9 @@ def still_running(candidates: list[Process]) -> list[Process]:
     return [p for p in candidates if (p.pid, p.born) in now]
 
 
-def wait_until(what: str, check: Callable[[], T], seconds: float = 20.0) -> T:
-    """Calls `check` until it returns something true, which is returned; fails after `seconds`."""
+def wait_until(what: str, check: Callable[[], T], seconds: float = 90.0) -> T:
+    """Calls `check` until it returns something true, which is returned; fails after `seconds`, which
+    is there against hanging for ever and says nothing about how long anything may take."""
     end = time.monotonic() + seconds
     pause = 0.005
     while True:
@@ -87,9 +89,12 @@ def wait_until(what: str, check: Callable[[], T], seconds: float = 20.0) -> T:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One that the kernel gives to nobody of itself, neither to a client's end of a connection nor
+    to who binds to port 0, so that it is still free when the program is started that is told it."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        if can_bind(port):
+            return port
 
 
 def can_bind(port: int) -> bool:

@@ -1,7 +1,10 @@
 """Starts and ends the shipped programs, and watches that nothing stays behind."""
 
+import contextlib
 import json
+import os
 import pathlib
+import shutil
 import signal
 import subprocess
 from typing import Any, Iterator
@@ -13,7 +16,7 @@ from .processes import (Process, binary, can_bind, descendants, free_port, repos
 MODEL = "smollm2-135m-instruct"
 MODEL_FILE = "build/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 DEFAULT_CONFIG = "config/default.yaml"
-LOAD_SECONDS = 60.0  # A generous bound for loading the small model beside a busy compiler.
+LOAD_SECONDS = 120.0  # A generous bound for loading the small model beside a busy compiler.
 
 
 class Program:
@@ -47,7 +50,7 @@ class Program:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 30.0) -> int:
+    def wait(self, seconds: float = 90.0) -> int:
         return self.process.wait(seconds)
 
     def stop(self) -> None:
@@ -56,7 +59,7 @@ class Program:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(45)
+                self.process.wait(90)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -64,7 +67,7 @@ class Program:
             finally:
                 self._forget()
         self._forget()
-        wait_until(f"no process of {self.name} is left", lambda: not still_running(family), 10)
+        wait_until(f"no process of {self.name} is left", lambda: not still_running(family))
 
     def _forget(self) -> None:
         if self in Program.running:
@@ -131,12 +134,33 @@ def completion_body(model: str, prompt: str, **fields: Any) -> dict[str, Any]:
     return {"model": model, "prompt": prompt, "temperature": 0, "max_tokens": 16, **fields}
 
 
+# With `endless`: more tokens than any test lasts, at 5 ms each.
+FAR_TOO_MANY = 100_000
+
+
+def beside_an_endless_worker(folder: pathlib.Path) -> str:
+    """A copy of `mlx-serving` that starts workers whose model is made up: its answers end at their
+    `max_tokens` only, however long that takes, and their tokens are letters."""
+    folder.mkdir(parents=True)
+    worker = folder / "made-up-mlx-serving-worker"
+    shutil.copy2(binary("mlx-serving"), folder / "mlx-serving")
+    shutil.copy2(binary("mlxs-fake-worker"), worker)
+    started = folder / "mlx-serving-worker"
+    started.write_text(f'#!/bin/sh\nexec "{worker}" --fake-endless --fake-step-ms 5 '
+                       '--fake-blocks 100000 "$@"\n')
+    started.chmod(0o755)
+    return str(folder / "mlx-serving")
+
+
 class Serve(Program, _Answers):
-    """`mlx-serving serve` with the shipped configuration, or the one given as a dictionary."""
+    """`mlx-serving serve` with the shipped configuration, or the one given as a dictionary. With
+    `endless` its worker is the one that streams until it is told to stop, for tests of what happens
+    meanwhile: no real model is slow enough everywhere."""
 
     def __init__(self, folder: pathlib.Path, config: dict[str, Any] | None = None,
                  sets: tuple[str, ...] = (), model: str = MODEL,
-                 listen: str | None = None, admin_host: str = "127.0.0.1"):
+                 listen: str | None = None, admin_host: str = "127.0.0.1",
+                 endless: bool = False):
         self.port = free_port()
         self.admin_port = free_port()
         self.model = model
@@ -146,7 +170,11 @@ class Serve(Program, _Answers):
         if config is not None:
             self.config_path = folder / "config.yaml"
             self.write_config(config)
-        arguments = [binary("mlx-serving"), "serve", "--config", str(self.config_path),
+        program = binary("mlx-serving")
+        if endless:
+            program = beside_an_endless_worker(folder / "bin")
+            sets = ("models[0].context_tokens=200000", *sets)
+        arguments = [program, "serve", "--config", str(self.config_path),
                      "--listen", listen or f"127.0.0.1:{self.port}"]
         for one in (f"admin.listen={admin_host}:{self.admin_port}",
                     f"log.access={self.access_log_path}", f"state_dir={folder / 'state'}",
@@ -204,6 +232,18 @@ class Serve(Program, _Answers):
 
     def worker_processes(self) -> list[Process]:
         return [p for p in descendants(self.pid) if "mlx-serving-worker" in p.command]
+
+    @contextlib.contextmanager
+    def workers_paused(self) -> Iterator[None]:
+        """What comes meanwhile stays under way: the workers are stopped, not ended."""
+        paused = self.worker_processes()
+        for one in paused:
+            os.kill(one.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for one in still_running(paused):
+                os.kill(one.pid, signal.SIGCONT)
 
     def access_log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.access_log_path.read_text().splitlines()]

@@ -36,7 +36,7 @@ def request(
     target: str,
     body: Any = None,
     headers: dict[str, str] | None = None,
-    timeout: float = 60.0,
+    timeout: float = 120.0,
 ) -> Reply:
     """One request on a connection of its own. `body`: bytes as they are, anything else as JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
@@ -69,7 +69,7 @@ class Stream:
     leaves does."""
 
     def __init__(self, port: int, target: str, body: dict[str, Any],
-                 headers: dict[str, str] | None = None, timeout: float = 90.0):
+                 headers: dict[str, str] | None = None, timeout: float = 120.0):
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         send_request(self._connection, "POST", target, {**body, "stream": True}, headers)
         self._answer = self._connection.getresponse()
@@ -139,7 +139,7 @@ def text_of(chunk: dict[str, Any]) -> str:
     )
 
 
-def exchange_bytes(port: int, raw: bytes, timeout: float = 60.0) -> bytes:
+def exchange_bytes(port: int, raw: bytes, timeout: float = 120.0) -> bytes:
     """Sends `raw` as it is and reads until the server closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         connection.sendall(raw)

@@ -43,7 +43,7 @@ GenerationEvent EventLog::finished(SequenceId id) {
 
 void EventLog::wait(const std::function<bool(const std::vector<GenerationEvent>&)>& enough) {
   std::unique_lock lock{mutex_};
-  MLXS_ASSERT(arrived_.wait_for(lock, std::chrono::seconds{30}, [&] { return enough(events_); }));
+  MLXS_ASSERT(arrived_.wait_for(lock, std::chrono::seconds{90}, [&] { return enough(events_); }));
 }
 
 std::vector<GenerationEvent> EventLog::all() const {

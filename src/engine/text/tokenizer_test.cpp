@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -172,7 +174,8 @@ TEST(Tokenizer, ManyThreadsShareOne) {
 }
 
 TEST(Tokenizer, FilesThatAreNoTokenizerAreNamed) {
-  const auto path = std::filesystem::temp_directory_path() / "mlxs_not_a_tokenizer.json";
+  const auto path = std::filesystem::temp_directory_path() /
+                    ("mlxs_not_a_tokenizer_" + std::to_string(::getpid()) + ".json");
   std::ofstream{path} << "{\"model\": 1}";
 
   const auto missing = Tokenizer::from_file("/nonexistent/tokenizer.json");

@@ -132,7 +132,7 @@ TEST_F(AccessLogTest, AFullPipeNeverBlocksTheWriter) {
   io.run_for(Milliseconds{50});
   std::string all;
   std::array<char, 65536> buffer{};
-  const Deadline patience = Deadline::after(Milliseconds{10'000});
+  const Deadline patience = Deadline::after(TestGateway::kPatience);
   while (all.size() < 400'000 && !patience.passed()) {
     const ssize_t got = ::read(reader, buffer.data(), buffer.size());
     if (got > 0) all.append(buffer.data(), static_cast<std::size_t>(got));

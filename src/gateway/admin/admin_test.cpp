@@ -40,7 +40,7 @@ TEST(Admin, WorkersShowWhatTheirStateStreamSaid) {
   pair.worker.set_state(state);
   ASSERT_TRUE(pair.gateway.wait_ready());
   json::value worker;
-  const Deadline patience = Deadline::after(Milliseconds{10'000});
+  const Deadline patience = Deadline::after(TestGateway::kPatience);
   do {
     worker = get(pair.gateway.admin(), "/admin/v1/workers").json().at("workers").at(0);
   } while (worker.at("steps") != 42 && !patience.passed());

@@ -1,4 +1,5 @@
 #include "base/hash.h"
+#include "base/ids.h"
 #include "gateway/testing/test_gateway.h"
 
 #include <boost/json/array.hpp>
@@ -83,7 +84,7 @@ TEST(CacheAdmin, TenantsAreTheNamesOfKeysAndTheCallerNeedsOne) {
 }
 
 TEST(CacheAdmin, AFlushThatCannotBePersistedSaysWhatToDoAndServingGoesOn) {
-  const auto in_the_way = std::filesystem::temp_directory_path() / "mlxs-cache-admin-test";
+  const auto in_the_way = std::filesystem::temp_directory_path() / random_id("mlxs-cache-admin-");
   std::ofstream{in_the_way} << "a file";
   NativePair pair{"state_dir: \"" + (in_the_way / "state").string() + "\"\n"};
   ASSERT_TRUE(pair.gateway.wait_ready());
@@ -99,8 +100,7 @@ TEST(CacheAdmin, AFlushThatCannotBePersistedSaysWhatToDoAndServingGoesOn) {
 }
 
 TEST(CacheAdmin, FlushesOutliveTheProcess) {
-  const auto folder = std::filesystem::temp_directory_path() / "mlxs-cache-admin-test-state";
-  std::filesystem::remove_all(folder);
+  const auto folder = std::filesystem::temp_directory_path() / random_id("mlxs-cache-admin-");
   const std::string yaml = native_yaml("state_dir: \"" + folder.string() + "\"\n");
   for (int before = 0; before < 3; ++before) {
     TestGateway gateway{yaml};
@@ -140,7 +140,7 @@ TEST(CacheAdmin, SwitchesOutliveAReload) {
   EXPECT_EQ(set_feature(gateway, "dedup", R"({"enabled":false})").status, 200);
 
   gateway.send_config(native_yaml("prompt_cache: { entries: 77 }\n"));
-  const Deadline patience = Deadline::after(Milliseconds{10'000});
+  const Deadline patience = Deadline::after(TestGateway::kPatience);
   while (get(gateway.admin(), "/admin/v1/cache").json().at("limits").at("entries") != 77)
     ASSERT_FALSE(patience.passed());
 
@@ -159,8 +159,7 @@ TEST(CacheAdmin, ASwitchThatIsNotUnderstoodChangesNothing) {
 }
 
 TEST(CacheAdmin, ActionsLeaveALineInTheAccessLogAndLooksDoNot) {
-  const auto file = std::filesystem::temp_directory_path() / "mlxs-cache-admin-access.log";
-  std::filesystem::remove(file);
+  const auto file = std::filesystem::temp_directory_path() / random_id("mlxs-cache-admin-");
   {
     TestGateway gateway{native_yaml("log: { access: \"" + file.string() + "\" }\n")};
     EXPECT_EQ(flush(gateway, R"({"scope":"all"})").status, 200);

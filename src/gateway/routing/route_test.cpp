@@ -106,7 +106,7 @@ TEST(Route, AParkedRequestLearnsThatItsModelFailed) {
 
 TEST(Route, AnswersGoOnAfterAWorkerWasReplaced) {
   NativePair pair;
-  EXPECT_EQ(pair.gateway.chat().status, 200);
+  EXPECT_EQ(pair.gateway.chat(kPrivate).status, 200);
 
   pair.worker.kill();
   ASSERT_TRUE(pair.gateway.wait_metric(R"(mlx_worker_state{state="starting",worker="m/0"})", 1));
@@ -114,7 +114,7 @@ TEST(Route, AnswersGoOnAfterAWorkerWasReplaced) {
   pair.gateway.set_workers(
       {{.id = "m/0", .model = "m", .address = pair.worker.address(), .pid = 2, .restarts = 1}});
 
-  EXPECT_EQ(pair.gateway.chat().status, 200);
+  EXPECT_EQ(pair.gateway.chat(kPrivate).status, 200);
   EXPECT_TRUE(pair.gateway.wait_metric(R"(mlx_worker_restarts_total{worker="m/0"})", 1));
 }
 

@@ -5,9 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace mlxs::gateway {
 namespace {
@@ -123,10 +126,10 @@ TEST_P(Coalescing, EachKeepsItsOwnShapeIdAndUsage) {
 TEST_P(Coalescing, ADeadlineIsItsOwnersOnly) {
   NativePair pair{yaml()};
   pair.worker.set_script(gated());
+  Clients patient = joined(pair.gateway, 1);
   Client hasty{pair.gateway.api()};
   hasty.post(
       "/v1/chat/completions", chat_body(kStream), headers_of({{"x-request-timeout-ms", "50"}}));
-  Clients patient = joined(pair.gateway, 1);
 
   const Answer early = hasty.read();
   pair.worker.open("a");
@@ -192,28 +195,58 @@ TEST_P(Coalescing, AFlightWithoutATokenGetsOneSecondForAllWhoWait) {
   EXPECT_EQ(pair.worker.requests(), 2U);
 }
 
+/// Reports step after step for `time`, each once the gateway knows of the last. When it came to
+/// know of them, with `begin` in front.
+std::vector<TimePoint> report_steps(NativePair& pair, TimePoint begin, Milliseconds time) {
+  std::vector<TimePoint> known{begin};
+  while (known.back() - begin < time) {
+    const auto steps = static_cast<std::int64_t>(known.size());
+    pair.worker.set_state({{"ready", true}, {"steps", steps}, {"running", 1}, {"waiting", 0}});
+    while (get(pair.gateway.admin(), "/admin/v1/workers").json().at("workers").at(0).at("steps") !=
+           steps) {
+    }
+    known.push_back(Clock::now());
+  }
+  return known;
+}
+
+/// The longest that the gateway can have been without progress: a step came after its forerunner
+/// was known.
+Clock::duration longest_rest(const std::vector<TimePoint>& known) {
+  Clock::duration longest{0};
+  for (std::size_t k = 1; k < known.size(); ++k)
+    longest = std::max(longest, known[k] - known[k < 2 ? 0 : k - 2]);
+  return longest;
+}
+
 // R-COAL-4: paused while the worker reports progress, and for ProgressClock::kBeat after.
 TEST_P(Coalescing, AWorkerThatStepsIsWaitedFor) {
-  NativePair pair{
-      yaml("    sharing: { coalescing: { join_timeout_ms: 400 } }\n"
-           "timeouts: { keep_alive_ms: 50 }\n")};
-  pair.worker.set_script({gate("a"), token("late"), finish(), usage(1, 1), done()});
-  Clients clients;
-  for (int k = 0; k < 3; ++k) {
-    clients.push_back(std::make_unique<Client>(pair.gateway.api()));
-    clients.back()->post("/v1/chat/completions", chat_body(kStream));
-  }
-  for (const auto& client : clients) EXPECT_EQ(client->read_head().status, 200);
+  constexpr Milliseconds kJoinTimeout{400};
+  for (;;) {
+    NativePair pair{yaml("    sharing: { coalescing: { join_timeout_ms: 400 } }\n")};
+    pair.worker.set_script({gate("a"), token("late"), finish(), usage(1, 1), done()});
+    Clients clients;
+    const TimePoint begin = Clock::now();
+    for (int k = 0; k < 3; ++k) {
+      clients.push_back(std::make_unique<Client>(pair.gateway.api()));
+      clients.back()->post("/v1/chat/completions", chat_body(kStream));
+    }
+    EXPECT_TRUE(pair.gateway.wait_metric("mlx_flight_subscribers", 3));
 
-  // A comment comes every 50 ms: this takes twice the join time-out.
-  for (int steps = 1; steps <= 16; ++steps) {
-    pair.worker.set_state({{"ready", true}, {"steps", steps}, {"running", 1}, {"waiting", 0}});
-    (void)clients.back()->next_event();
-  }
-  pair.worker.open("a");
+    std::vector<TimePoint> known = report_steps(pair, begin, 2 * kJoinTimeout);
+    const std::size_t requests = pair.worker.requests();
+    known.push_back(Clock::now());
+    pair.worker.open("a");
 
-  for (const auto& client : clients) EXPECT_EQ(read_text(*client), "late");
-  EXPECT_EQ(pair.worker.requests(), 1U);
+    for (const auto& client : clients) {
+      EXPECT_EQ(client->read_head().status, 200);
+      EXPECT_EQ(read_text(*client), "late");
+    }
+    // Where this machine stood still for a join time-out, a second flight is right: once more.
+    if (longest_rest(known) >= kJoinTimeout) continue;
+    EXPECT_EQ(requests, 1U);
+    break;
+  }
 }
 
 // R-COAL-6: overflow bypasses coalescing, never fails.

@@ -84,7 +84,7 @@ void Client::close() {
 }
 
 bool Client::receive() {
-  constexpr int kPatienceMs = 10'000;
+  constexpr int kPatienceMs = 60'000;
   std::array<char, 64 * 1024> buffer{};
   pollfd entry{fd_, POLLIN, 0};
   if (fd_ < 0 || ::poll(&entry, 1, kPatienceMs) != 1) return false;

@@ -28,7 +28,7 @@ struct Answer {
   [[nodiscard]] std::string header(std::string_view name) const;
 };
 
-/// A blocking HTTP client for tests, one connection. Waits end after ten seconds.
+/// A blocking HTTP client for tests, one connection. Waits end after a minute.
 class Client {
  public:
   /// `receive_buffer` bytes of kernel buffer, for clients that read slowly; 0 for the default.

@@ -29,7 +29,7 @@ namespace json = boost::json;
 
 namespace {
 
-constexpr Milliseconds kPatience{10'000};
+constexpr Milliseconds kPatience{60'000};
 
 std::string sse(const json::value& value) { return "data: " + json::serialize(value) + "\n\n"; }
 

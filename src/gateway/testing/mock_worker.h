@@ -50,7 +50,7 @@ namespace script {
 }  // namespace script
 
 /// A worker that says what a test tells it to, over real sockets, on a thread of its own: the
-/// OpenAI routes, `/internal/state`, `/v1/models`. Every wait of its methods ends after ten seconds
+/// OpenAI routes, `/internal/state`, `/v1/models`. Every wait of its methods ends after a minute
 /// with a failed result. Members from the test's thread.
 class MockWorker {
  public:

@@ -23,7 +23,7 @@ namespace json = boost::json;
 
 namespace {
 
-constexpr Milliseconds kPatience{10'000};
+constexpr Milliseconds kPatience = TestGateway::kPatience;
 
 // One line, or what came before the end or the patience's.
 std::string read_line(int fd) {

@@ -33,6 +33,9 @@ struct NativeEntry {
 /// destruction.
 class TestGateway {
  public:
+  /// How long anything is waited for; against hanging for ever only.
+  static constexpr Milliseconds kPatience{60'000};
+
   /// `yaml` is a configuration; the access log is off and the state folder a temporary one unless
   /// it says otherwise. Returns once the gateway reported ready (or ended).
   explicit TestGateway(const std::string& yaml, const Tuning& tuning = {});
@@ -49,7 +52,7 @@ class TestGateway {
   void drain();
   void send_line(std::string_view line);
   void close_control();
-  /// The exit status; waits at most ten seconds, then -1.
+  /// The exit status; waits at most `kPatience`, then -1.
   [[nodiscard]] int wait_exit();
 
   /// A chat request for model "m" with one message.
@@ -58,7 +61,7 @@ class TestGateway {
   void scrape_with(std::string key) { scrape_key_ = std::move(key); }
   /// A metric's value from /metrics, by its whole series name with labels; -1 if it is not there.
   [[nodiscard]] double metric(const std::string& series) const;
-  /// Until the metric reaches `value`; false after ten seconds.
+  /// Until the metric reaches `value`; false after `kPatience`.
   [[nodiscard]] bool wait_metric(const std::string& series, double value) const;
   /// Until /ready on the admin listener says so.
   [[nodiscard]] bool wait_ready() const;
