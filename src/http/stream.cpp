@@ -40,6 +40,7 @@ Stream::Stream(Socket socket) : socket_(std::move(socket)), timer_(socket_.get_e
 }
 
 asio::awaitable<Stream::End> Stream::read_some(std::string& into, TimePoint deadline) {
+  bool late = false;
   while (true) {
     error_code error;
     const std::size_t bytes = socket_.read_some(asio::buffer(scratch), error);
@@ -48,19 +49,26 @@ asio::awaitable<Stream::End> Stream::read_some(std::string& into, TimePoint dead
     if (error == asio::error::eof) co_return End::kEof;
     if (error == asio::error::interrupted) continue;
     if (!would_block(error)) co_return end_of(error);
+    if (late) co_return End::kTimeout;
     const End ready = co_await wait(Socket::wait_read, deadline);
-    if (ready != End::kDone) co_return ready;
+    // A loop that stood still itself finds its timer expired with the bytes already there: looks.
+    late = ready == End::kTimeout;
+    if (ready != End::kDone && !late) co_return ready;
   }
 }
 
 asio::awaitable<Stream::End> Stream::write(Buffers buffers,
                                            Milliseconds stall,
                                            TimePoint deadline) {
+  bool late = false;
   while (true) {
+    const std::size_t left = asio::buffer_size(buffers);
     if (const auto end = try_write(buffers)) co_return *end;
+    if (late && asio::buffer_size(buffers) == left) co_return End::kTimeout;
     const TimePoint stalled = Deadline::after(stall).when();
     const End ready = co_await wait(Socket::wait_write, std::min(stalled, deadline));
-    if (ready != End::kDone) co_return ready;
+    late = ready == End::kTimeout;  // As above.
+    if (ready != End::kDone && !late) co_return ready;
   }
 }
 
