@@ -214,8 +214,7 @@ TEST(CacheLife, AReloadChangesPoliciesAndLimits) {
 
   pair.gateway.send_config(
       native_yaml("    sharing: { dedup: { policy: off }, prompt_cache: { policy: off } }\n"));
-  const Deadline patience = Deadline::after(TestGateway::kPatience);
-  while (ask(pair.gateway, "two") == "hit") ASSERT_FALSE(patience.passed());
+  EXPECT_TRUE(eventually([&] { return ask(pair.gateway, "two") != "hit"; }));
 }
 
 TEST(CacheLife, EntriesBytesAndLookupsAreMeasured) {
@@ -351,9 +350,8 @@ TEST(CacheLife, TheSnapshotIsWrittenEverySoOften) {
   gateway.set_workers({{"m/0", "m", restarts.worker.address()}});
   EXPECT_EQ(ask(gateway), "miss");
 
-  const Deadline patience = Deadline::after(TestGateway::kPatience);
-  while (!std::filesystem::exists(restarts.folder / "prompt_cache"))
-    ASSERT_FALSE(patience.passed());
+  EXPECT_TRUE(
+      eventually([&] { return std::filesystem::exists(restarts.folder / "prompt_cache"); }));
 }
 
 }  // namespace

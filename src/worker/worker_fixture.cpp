@@ -208,7 +208,8 @@ bool eventually(const std::function<bool()>& condition) {
   const Deadline patience = Deadline::after(kPatience);
   while (!patience.passed()) {
     if (condition()) return true;
-    std::this_thread::yield();
+    // Most conditions take a connection, whose port stays taken for a while after it.
+    std::this_thread::sleep_for(Milliseconds{1});
   }
   return false;
 }

@@ -108,7 +108,7 @@ class EventStream {
 /// Text that these chunks add up to, of either surface.
 [[nodiscard]] std::string text_of(const std::vector<std::string>& events);
 
-/// Waits, a turn at a time, until `condition` holds; false after a minute.
+/// Waits, looking now and then, until `condition` holds; false after a minute.
 [[nodiscard]] bool eventually(const std::function<bool()>& condition);
 
 }  // namespace mlxs::worker

@@ -40,10 +40,10 @@ TEST(Admin, WorkersShowWhatTheirStateStreamSaid) {
   pair.worker.set_state(state);
   ASSERT_TRUE(pair.gateway.wait_ready());
   json::value worker;
-  const Deadline patience = Deadline::after(TestGateway::kPatience);
-  do {
+  ASSERT_TRUE(eventually([&] {
     worker = get(pair.gateway.admin(), "/admin/v1/workers").json().at("workers").at(0);
-  } while (worker.at("steps") != 42 && !patience.passed());
+    return worker.at("steps") == 42;
+  }));
 
   EXPECT_EQ(worker.at("id"), "m/0");
   EXPECT_EQ(worker.at("model"), "m");

@@ -140,9 +140,9 @@ TEST(CacheAdmin, SwitchesOutliveAReload) {
   EXPECT_EQ(set_feature(gateway, "dedup", R"({"enabled":false})").status, 200);
 
   gateway.send_config(native_yaml("prompt_cache: { entries: 77 }\n"));
-  const Deadline patience = Deadline::after(TestGateway::kPatience);
-  while (get(gateway.admin(), "/admin/v1/cache").json().at("limits").at("entries") != 77)
-    ASSERT_FALSE(patience.passed());
+  ASSERT_TRUE(eventually([&] {
+    return get(gateway.admin(), "/admin/v1/cache").json().at("limits").at("entries") == 77;
+  }));
 
   EXPECT_EQ(feature(gateway, 1).at("enabled"), false);
 }

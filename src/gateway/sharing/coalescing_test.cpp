@@ -202,9 +202,10 @@ std::vector<TimePoint> report_steps(NativePair& pair, TimePoint begin, Milliseco
   while (known.back() - begin < time) {
     const auto steps = static_cast<std::int64_t>(known.size());
     pair.worker.set_state({{"ready", true}, {"steps", steps}, {"running", 1}, {"waiting", 0}});
-    while (get(pair.gateway.admin(), "/admin/v1/workers").json().at("workers").at(0).at("steps") !=
-           steps) {
-    }
+    EXPECT_TRUE(eventually([&] {
+      const auto workers = get(pair.gateway.admin(), "/admin/v1/workers").json().at("workers");
+      return workers.at(0).at("steps") == steps;
+    }));
     known.push_back(Clock::now());
   }
   return known;

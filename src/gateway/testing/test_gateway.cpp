@@ -132,22 +132,17 @@ double TestGateway::metric(const std::string& series) const {
   http::Headers headers;
   if (!scrape_key_.empty()) headers.add("authorization", "Bearer " + scrape_key_);
   const std::string text = "\n" + get(admin_, "/metrics", std::move(headers)).body;
+  std::this_thread::sleep_for(Milliseconds{1});
   const std::size_t at = text.find("\n" + series + " ");
   return at == std::string::npos ? -1 : std::stod(text.substr(at + series.size() + 2));
 }
 
 bool TestGateway::wait_metric(const std::string& series, double value) const {
-  const Deadline patience = Deadline::after(kPatience);
-  while (!patience.passed())
-    if (metric(series) == value) return true;
-  return false;
+  return eventually([&] { return metric(series) == value; });
 }
 
 bool TestGateway::wait_ready() const {
-  const Deadline patience = Deadline::after(kPatience);
-  while (!patience.passed())
-    if (get(admin_, "/ready").status == 200) return true;
-  return false;
+  return eventually([&] { return get(admin_, "/ready").status == 200; });
 }
 
 std::string chat_body(const std::string& extra, const std::string& model) {

@@ -60,6 +60,7 @@ class TestGateway {
   /// The API key with which `metric` asks from now on.
   void scrape_with(std::string key) { scrape_key_ = std::move(key); }
   /// A metric's value from /metrics, by its whole series name with labels; -1 if it is not there.
+  /// Paced, since it is asked for again and again.
   [[nodiscard]] double metric(const std::string& series) const;
   /// Until the metric reaches `value`; false after `kPatience`.
   [[nodiscard]] bool wait_metric(const std::string& series, double value) const;
@@ -78,6 +79,18 @@ class TestGateway {
   std::future<int> exit_;
   std::thread thread_;
 };
+
+/// Asks until `condition` holds, paced: each question is a connection, whose port stays taken for
+/// a while after it. False after TestGateway::kPatience.
+template <class Condition>
+[[nodiscard]] bool eventually(Condition condition) {
+  const Deadline patience = Deadline::after(TestGateway::kPatience);
+  while (!condition()) {
+    if (patience.passed()) return false;
+    std::this_thread::sleep_for(Milliseconds{1});
+  }
+  return true;
+}
 
 /// For requests that are to have a generation of their own, whatever equal ones run or ran.
 inline constexpr const char* kPrivate = R"(,"mlxs":{"cache":"bypass"})";
