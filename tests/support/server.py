@@ -242,8 +242,9 @@ class Serve(Program, _Answers):
         try:
             yield
         finally:
-            for one in still_running(paused):
-                os.kill(one.pid, signal.SIGCONT)
+            for one in paused:
+                with contextlib.suppress(ProcessLookupError):  # The test may have killed it.
+                    os.kill(one.pid, signal.SIGCONT)
 
     def access_log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.access_log_path.read_text().splitlines()]
