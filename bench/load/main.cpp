@@ -1,6 +1,7 @@
 // mlxs-load: asks an OpenAI-compatible server for generations and prints, as one JSON object, what
 // came back how fast. bench/README.md has examples.
 
+#include "base/descriptors.h"
 #include "bench/load/load.h"
 
 #include <CLI/CLI.hpp>
@@ -29,6 +30,7 @@ bool split(const std::string& text, char at, std::string& before, std::string& a
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  allow_many_descriptors();
   CLI::App app{"Load for an OpenAI-compatible server", "mlxs-load"};
   bench::LoadOptions options;
   std::string server = "127.0.0.1:8080";

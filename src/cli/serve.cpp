@@ -1,3 +1,4 @@
+#include "base/descriptors.h"
 #include "cli/commands.h"
 #include "supervisor/supervisor.h"
 
@@ -15,6 +16,7 @@ struct ServeOptions {
 };
 
 int serve(const ServeOptions& options) {
+  allow_many_descriptors();  // The gateway and the workers inherit it.
   supervisor::Options supervise;
   supervise.config_file = find_config(options.config);
   if (supervise.config_file.empty()) return 1;

@@ -4,8 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -245,7 +248,7 @@ TEST(Config, AddressesMustBeOnes) {
 }
 
 TEST(Config, SecretsComeFromTheEnvironmentOrAFileAndAreHashed) {
-  const std::string file = ::testing::TempDir() + "mlxs_config_secret";
+  const std::string file = fmt::format("{}mlxs_config_secret_{}", ::testing::TempDir(), ::getpid());
   std::ofstream{file} << "from-file\n";
   ::setenv("MLXS_TEST_SECRET", "from-environment", 1);
 
@@ -256,6 +259,7 @@ TEST(Config, SecretsComeFromTheEnvironmentOrAFileAndAreHashed) {
   EXPECT_EQ(config.keys.at(0).sha256, sha256("from-environment"));
   EXPECT_EQ(config.keys.at(1).sha256, sha256("from-file"));
   EXPECT_THAT(render(config), ::testing::Not(HasSubstr("from-")));
+  std::filesystem::remove(file);
 }
 
 TEST(Config, SecretsThatAreNotThereAreErrors) {

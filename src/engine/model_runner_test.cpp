@@ -4,9 +4,12 @@
 #include "engine/testing/gguf_writer.h"
 #include "engine/testing/temp_folder.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <mlx/memory.h>
+
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -73,7 +76,8 @@ struct TinyGguf {
   static std::filesystem::path write(const std::vector<std::byte>& bytes) {
     std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
     std::ranges::replace(name, '/', '_');
-    const auto path = std::filesystem::path(::testing::TempDir()) / (name + ".gguf");
+    const auto path = std::filesystem::path(::testing::TempDir()) /
+                      fmt::format("{}-{}.gguf", name, ::getpid());
     std::ofstream(path, std::ios::binary)
         .write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
     return path;

@@ -1,5 +1,6 @@
 // mlx-serving-worker: one engine with one model behind the OpenAI API.
 
+#include "base/descriptors.h"
 #include "engine/ops/parallel.h"
 #include "worker/app.h"
 #include "worker/native_model.h"
@@ -18,6 +19,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", checked.error().message.c_str());
     return 2;
   }
+  mlxs::allow_many_descriptors();
   mlxs::engine::set_compute_threads(options.threads);
   return mlxs::worker::run_worker(options, mlxs::worker::native_model(options));
 }

@@ -1,7 +1,9 @@
 """Every limit and time-out of the front door, exceeded on a server of its own."""
 
 import hashlib
+import contextlib
 import json
+import resource
 import socket
 
 import pytest
@@ -89,6 +91,21 @@ def test_more_than_in_flight_gets_a_429_with_retry_after(strict_server: Serve):
         assert refused.headers["x-should-retry"] == "true"
         assert strict_server.get("/health").status == 200
         assert strict_server.get("/v1/models").status == 200
+
+
+def test_a_shells_bound_on_descriptors_bounds_no_connections(start_server):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        server = start_server(endless=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    server.wait_ready()
+
+    with contextlib.ExitStack() as open_streams:
+        for _ in range(60):  # Two descriptors each in the gateway.
+            stream = open_streams.enter_context(server.stream_completion(COUNTING, **LONG))
+            assert stream.status == 200
 
 
 def test_a_full_worker_queue_gets_a_429(start_server):

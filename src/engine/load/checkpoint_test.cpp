@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -24,9 +25,8 @@ using ::testing::HasSubstr;
 class Checkpoints : public ::testing::Test {
  protected:
   void SetUp() override {
-    folder_ = std::filesystem::path(::testing::TempDir()) /
-              ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::filesystem::create_directories(folder_);
+    std::string path = ::testing::TempDir() + "mlxs-checkpoint-XXXXXX";
+    folder_ = ::mkdtemp(path.data());
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 

@@ -16,6 +16,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -68,7 +70,8 @@ std::vector<Case> cases() {
 /// The case's checkpoint, in a folder that goes with the object.
 class Folder {
  public:
-  explicit Folder(const Case& test) : path_(testing::TempDir() + "/mlxs-config-" + test.name) {
+  explicit Folder(const Case& test)
+      : path_(fmt::format("{}/mlxs-config-{}-{}", testing::TempDir(), test.name, ::getpid())) {
     std::string command = fmt::format("python3 '{}' '{}' '{}' --bits {}",
                                       (kSource / "bench/tools/make_checkpoint.py").string(),
                                       config_file(test).string(),
