@@ -354,10 +354,10 @@ TEST_P(AtSoftExpiry, AThousandCallersAreOneGeneration) {
   for (const auto& client : clients) client->post("/v1/chat/completions", chat_body(kFixed));
   // Whoever waits for the new answer, and whoever has got the old one: that is all of them.
   const std::string stale = R"(mlx_cache_requests_total{layer="prompt_cache",result="stale"})";
-  const Deadline patience = Deadline::after(Milliseconds{60'000});
-  while (gateway.metric("mlx_flight_subscribers") + std::max(gateway.metric(stale), 0.0) !=
-         double{kCallers})
-    ASSERT_FALSE(patience.passed());
+  ASSERT_TRUE(eventually([&] {
+    return gateway.metric("mlx_flight_subscribers") + std::max(gateway.metric(stale), 0.0) ==
+           double{kCallers};
+  }));
   worker.open("a");
 
   std::map<std::string, std::size_t> results;

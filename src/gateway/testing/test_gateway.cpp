@@ -1,6 +1,7 @@
 #include "gateway/testing/test_gateway.h"
 
 #include "base/assert.h"
+#include "base/descriptors.h"
 #include "base/ids.h"
 #include "gateway/gateway.h"
 
@@ -68,6 +69,7 @@ TestGateway::TestGateway(const std::string& yaml, const Tuning& tuning)
   std::packaged_task<int()> task{[fds = GatewayFds{pair[1], api_fd_, admin_fd_}, tuning] {
     return Gateway{fds, tuning}.run();
   }};
+  allow_many_descriptors();  // some tests have a thousand clients
   exit_ = task.get_future();
   thread_ = std::thread{std::move(task)};
   send_config(yaml);
