@@ -287,8 +287,8 @@ void LiveEngine::loop() {
     for (const SequenceId id : scheduler_->overdue(Clock::now()))
       fail_row(id,
                fail(ErrorCode::kOverloaded,
-                    fmt::format("All rows were taken for {:.1f} s, the longest that a first token "
-                                "may take.",
+                    fmt::format("There was no room for this request within {:.1f} s, the longest "
+                                "that a first token may take.",
                                 first_token_max_s_)),
                turn);
     const StepPlan& plan = scheduler_->plan(step_model_.cost());
