@@ -132,6 +132,23 @@ def test_completions_logprobs_with_the_prompts_own(client: openai.OpenAI):
     assert max(choice.logprobs.top_logprobs[-1].values()) == choice.logprobs.token_logprobs[-1]
 
 
+def test_a_prompt_is_scored_without_an_answer(client: openai.OpenAI):
+    """As evaluation harnesses do."""
+    likely, unlikely = (
+        client.completions.create(model=MODEL, prompt=f"1, 2, 3, 4, 5, {end}", max_tokens=0,
+                                  logprobs=0, echo=True)
+        for end in ("6, 7", "x, q"))
+
+    for answer in (likely, unlikely):
+        logprobs = answer.choices[0].logprobs
+        assert "".join(logprobs.tokens) == answer.choices[0].text
+        assert answer.choices[0].finish_reason == "length"
+        assert answer.usage.completion_tokens == 0
+        assert answer.usage.prompt_tokens >= len(logprobs.tokens)
+    assert (sum(likely.choices[0].logprobs.token_logprobs[1:])
+            > sum(unlikely.choices[0].logprobs.token_logprobs[1:]))
+
+
 def test_a_bias_bans_and_selects(client: openai.OpenAI, worker_alone):
     paris = worker_alone.post("/tokenize", {"prompt": " Paris"}).json["tokens"][0]
 
