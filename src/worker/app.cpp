@@ -17,6 +17,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <string>
@@ -38,6 +39,11 @@ http::Limits limits_of(const Options& options) {
   http::Limits limits;
   // The gateway in front has limits of its own and adds fields to what it lets through.
   limits.body_bytes_max = 64 * 1024 * 1024;
+  // One for each request that may run or wait, and some for state streams and probes.
+  constexpr std::size_t kOthers = 64;
+  limits.connections_max = std::max(
+      limits.connections_max,
+      static_cast<std::size_t>(options.sequences_max + options.waiting_max) + kOthers);
   // Its pool decides how long an idle connection is worth keeping.
   if (options.listen_fd >= 0) limits.idle = Milliseconds{3'600'000};
   return limits;
