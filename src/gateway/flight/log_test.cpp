@@ -5,6 +5,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/json/array.hpp>
 #include <gtest/gtest.h>
 
@@ -185,6 +186,26 @@ TEST_F(LogTest, EventsPublishedTogetherWakeAReaderOnceAndThoseWhoWaitForTheEndNo
   io.poll();
   EXPECT_EQ(grown, 2);
   EXPECT_EQ(ended, 1);
+}
+
+TEST_F(LogTest, ManyReadersLeaveTheLoopsOtherWorkItsTurn) {
+  int grown = 0;
+  int seen_by_others = 0;
+  constexpr int kReaders = 2 * static_cast<int>(LogWatch::kAtOnce) + 7;
+  for (int k = 0; k < kReaders; ++k)
+    asio::co_spawn(io, count_wakes(io, log, grown, LogReader::For::kGrowth), asio::detached);
+  io.poll();
+
+  ASSERT_TRUE(log.append(text("a")));
+  log.publish();
+  asio::post(io, [&] { seen_by_others = grown; });
+  io.poll();
+
+  EXPECT_EQ(seen_by_others, static_cast<int>(LogWatch::kAtOnce));
+  EXPECT_EQ(grown, kReaders);
+  log.finish();
+  io.poll();
+  EXPECT_EQ(grown, 2 * kReaders);
 }
 
 TEST_F(LogTest, ManyAppendsBeforeALoopsTurnWakeItOnce) {

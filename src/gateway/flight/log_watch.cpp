@@ -51,11 +51,14 @@ void LogWatch::wake_waiters() {
 // Directly, one after the other: a handler and a timer for each would cost as much as their writes.
 // One that is resumed may wait again, and unlinks itself when it goes.
 void LogWatch::resume(Waiters waiters) {
-  while (!waiters.empty()) {
+  const auto self = shared_from_this();  // the last reader to go takes its hold along
+  for (std::size_t resumed = 0; !waiters.empty() && resumed < kAtOnce; ++resumed) {
     auto& reader = static_cast<LogReader&>(waiters.front());
     waiters.pop_front();
     std::exchange(reader.parked_, nullptr)->go_on();
   }
+  if (waiters.empty()) return;
+  asio::post(loop_, [self, rest = std::move(waiters)]() mutable { self->resume(std::move(rest)); });
 }
 
 // The timer is moved only when a time comes before the one it stands at; else it fires early, finds

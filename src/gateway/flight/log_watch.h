@@ -11,6 +11,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <memory>
 
 namespace mlxs::gateway {
@@ -18,11 +19,15 @@ namespace mlxs::gateway {
 class Log;
 class LogReader;
 
-/// The readers of one log on one event loop: wakes them, with one handler and one timer for the
-/// loop however many they are, and holds the frames that they share. On the loop's thread, but for
+/// The readers of one log on one event loop: wakes them, with a handler for kAtOnce of them and one
+/// timer for all, and holds the frames that they share. On the loop's thread, but for
 /// `wake`. Readers hold the log as well.
 class LogWatch : public std::enable_shared_from_this<LogWatch> {
  public:
+  /// So many readers are resumed at once; then the loop's other work has its turn, a millisecond
+  /// later or less.
+  static constexpr std::size_t kAtOnce = 64;
+
   LogWatch(const Log& log, boost::asio::io_context& loop);
   LogWatch(const LogWatch&) = delete;
   LogWatch& operator=(const LogWatch&) = delete;
@@ -39,7 +44,7 @@ class LogWatch : public std::enable_shared_from_this<LogWatch> {
   struct Waiter : boost::intrusive::list_base_hook<Link> {};
   using Waiters = boost::intrusive::list<Waiter, boost::intrusive::constant_time_size<false>>;
 
-  static void resume(Waiters waiters);
+  void resume(Waiters waiters);
   void wake_waiters();
   void limit(TimePoint until);
   void on_timer();
