@@ -22,7 +22,7 @@ struct WindowHold {
 struct KvHold {
   std::vector<BlockId> blocks;      ///< Of the layers without a window.
   std::vector<NodeId> nodes;        ///< Of the leading blocks, as far as they are in the tree.
-  std::vector<WindowHold> windows;  ///< By window; empty until the first `grow` or `match`.
+  std::vector<WindowHold> windows;  ///< By window; empty until the first `grow_windows` or `match`.
 };
 
 /// Gives blocks to sequences: takes free ones, then evicts what only the prefix tree keeps; lets
