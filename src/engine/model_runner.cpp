@@ -261,11 +261,8 @@ struct PoolPlan {
 };
 
 /// The layers without a window get `blocks_total` blocks, the others as many as they can need.
-PoolPlan divide_pool(const ModelShape& model,
-                     const ModelOptions& options,
-                     mx::Dtype dtype,
-                     int blocks_total) {
-  PoolPlan plan{blocks_total, {}, {{}, model.kv_heads, model.head_dim, dtype}};
+PoolPlan divide_pool(const ModelShape& model, const ModelOptions& options, int blocks_total) {
+  PoolPlan plan{blocks_total, {}, {{}, model.kv_heads, model.head_dim, model.kv_dtype}};
   for (const int window : model.windows) {
     const int needed = window_blocks_needed(
         window, kBlockTokens, std::max(1, options.sequences_max), options.step_tokens_max);
@@ -281,7 +278,6 @@ PoolPlan divide_pool(const ModelShape& model,
 Result<PoolPlan> plan_pool(const ModelShape& model,
                            const ModelOptions& options,
                            int context_tokens_max,
-                           const WeightPolicy& policy,
                            std::uint64_t weights_bytes,
                            const DeviceLimits& device) {
   const std::uint64_t memory_limit = device.bytes;
@@ -290,7 +286,7 @@ Result<PoolPlan> plan_pool(const ModelShape& model,
   const auto rows = static_cast<std::uint64_t>(std::max(1, options.sequences_max));
   std::uint64_t bytes = 0;
   std::uint64_t blocks_max = INT32_MAX / kBlockTokens;  // Slots are int32.
-  const KvPoolShape layer{{1}, model.kv_heads, model.head_dim, policy.dtype};
+  const KvPoolShape layer{{1}, model.kv_heads, model.head_dim, model.kv_dtype};
   blocks_max = std::min(blocks_max, device.buffer_bytes / (layer.block_bytes() / 2));
   // Where all layers have windows, blocks beyond what rows can hold would cost nothing for ever.
   if (std::ranges::find(model.window_of, 0) == model.window_of.end())
@@ -307,7 +303,7 @@ Result<PoolPlan> plan_pool(const ModelShape& model,
     bytes = static_cast<std::uint64_t>(std::min(limit * kKvShare, room));
   }
   const auto divided = [&](std::uint64_t blocks) {
-    return divide_pool(model, options, policy.dtype, static_cast<int>(blocks));
+    return divide_pool(model, options, static_cast<int>(blocks));
   };
   std::uint64_t blocks = 0;  // The most known to fit.
   for (std::uint64_t beyond = blocks_max + 1; blocks + 1 < beyond;) {
@@ -398,8 +394,7 @@ Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProg
       .buffers = *buffers,
       .weights_digest = checkpoint->digest,
       .default_sampling = *sampling};
-  auto pool =
-      plan_pool(shape, options, info.context_tokens_max, *policy, info.weights_bytes, device);
+  auto pool = plan_pool(shape, options, info.context_tokens_max, info.weights_bytes, device);
   if (!pool) return pool.error();
   info.blocks_total = pool->blocks_total;
   info.windows = std::move(pool->windows);

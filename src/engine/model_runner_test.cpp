@@ -76,8 +76,8 @@ struct TinyGguf {
   static std::filesystem::path write(const std::vector<std::byte>& bytes) {
     std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
     std::ranges::replace(name, '/', '_');
-    const auto path = std::filesystem::path(::testing::TempDir()) /
-                      fmt::format("{}-{}.gguf", name, ::getpid());
+    const auto path =
+        std::filesystem::path(::testing::TempDir()) / fmt::format("{}-{}.gguf", name, ::getpid());
     std::ofstream(path, std::ios::binary)
         .write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
     return path;
@@ -129,7 +129,7 @@ TEST(ModelRunner, TellsWhatItLoaded) {
   EXPECT_THAT(info.end_tokens, ElementsAre(2));
   EXPECT_EQ(info.kv_bytes,
             static_cast<std::uint64_t>(info.blocks_total) * info.block_tokens * 2 * kWidth *
-                sizeof(float));
+                sizeof(std::uint16_t));
   EXPECT_LE(info.kv_bytes, std::uint64_t{1} << 20);
   constexpr auto kOthers = 3 * kWidth + 4 * kWidth * kWidth + 3 * 48 * kWidth;
   constexpr auto kPanel = 16;  // CPU kernels fill up rows to multiples.
@@ -402,7 +402,7 @@ TEST(ModelRunner, RefusesAModelOfMoreBuffersThanTheDeviceHas) {
 
 TEST(ModelRunner, MakesNoBufferLongerThanTheDeviceTakes) {
   ModelOptions options = options_of(TinyGguf{});
-  constexpr std::uint64_t kKeysOfABlock = 32 * kWidth * sizeof(float);
+  constexpr std::uint64_t kKeysOfABlock = 32 * kWidth * sizeof(std::uint16_t);
   options.device =
       DeviceLimits{.bytes = std::uint64_t{1} << 30, .buffer_bytes = 5 * kKeysOfABlock + 1};
   EXPECT_EQ(load_runner(options, {}).value()->info().blocks_total, 5);
@@ -436,7 +436,8 @@ TEST(ModelRunner, LayersWithAWindowGetTheBlocksTheirRowsCanNeedAndTheOthersTheRe
   ASSERT_EQ(info.windows.size(), 1u);
   EXPECT_EQ(info.windows[0].tokens, 20);
   EXPECT_EQ(info.windows[0].blocks_total, 2 * (1 + 2) + 2);
-  constexpr std::uint64_t kLayerBlock = 2 * 2 * 16 * 32 * sizeof(float);  // keys, values, 2 heads
+  constexpr std::uint64_t kLayerBlock =
+      2 * 2 * 16 * 32 * sizeof(std::uint16_t);  // keys, values, 2 heads
   EXPECT_EQ(info.kv_bytes,
             kLayerBlock * static_cast<std::uint64_t>(info.blocks_total + 2 * (1 + 2) + 2));
   EXPECT_GT(info.kv_bytes + kLayerBlock, *options.kv_bytes);  // nothing is left unused

@@ -109,7 +109,8 @@ Decoder::Decoder(DecoderSpec spec, WeightReader& weights)
              .vocab_size = spec_.vocab_size,
              .context_tokens_max = spec_.context_tokens_max,
              .windows = {},
-             .window_of = {}},
+             .window_of = {},
+             .kv_dtype = weights.dtype()},
       dtype_(weights.dtype()),
       embedding_(weights.matrix({"model.embed_tokens", spec_.vocab_size}, spec_.hidden_size)),
       norm_(norm(spec_, "model.norm", weights)) {
@@ -138,6 +139,7 @@ Decoder::Decoder(DecoderSpec spec, WeightReader& weights)
   if (weights.failed()) return;
   fused_step_ =
       cpu::FusedStep::make(spec_, ropes_, embedding_, layers_, norm_, head_ ? *head_ : embedding_);
+  if (fused_step_) shape_.kv_dtype = mx::float16;
 #ifdef MLXS_CUDA
   decode_step_ =
       make_decode_step(spec_, ropes_, embedding_, layers_, norm_, head_ ? *head_ : embedding_);

@@ -7,6 +7,7 @@
 #include "engine/ops/kv.h"
 
 #include <mlx/array.h>
+#include <mlx/dtype.h>
 
 #include <memory>
 #include <string_view>
@@ -40,6 +41,7 @@ struct ModelShape {
   int context_tokens_max = 0;
   std::vector<int> windows;    ///< Positions a query sees, itself included; each once, ascending.
   std::vector<int> window_of;  ///< By layer: 1 + an index into `windows`; 0: it sees all.
+  mlx::core::Dtype kv_dtype = mlx::core::float32;  ///< Of the pool.
 };
 
 /// The layers of one architecture with their weights. Engine thread only.

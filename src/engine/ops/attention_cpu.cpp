@@ -6,6 +6,7 @@
 #include "engine/ops/attention_cpu.h"
 
 #include "base/assert.h"
+#include "engine/ops/cpu/kernels.h"
 #include "engine/ops/cpu_op.h"
 #include "engine/ops/lanes.h"
 #include "engine/ops/parallel.h"
@@ -46,7 +47,8 @@ void attend(const AttentionJob& job, const AttentionPiece& piece, Scratch& scrat
   const int first_position = row.kv_len - row.q_len + piece.index;
   const int kv_len = first_position + piece.count;
   const int start = job.first_seen(first_position) / job.block_tokens * job.block_tokens;
-  const int width = kv_len - start;  // Of a line of scores; its first is position `start`.
+  // Of a line of scores, whose first is position `start`: whole blocks.
+  const int width = (kv_len - start + job.block_tokens - 1) / job.block_tokens * job.block_tokens;
   scratch.queries.clear();
   scratch.results.clear();
   for (int i = 0; i < piece.count; ++i) {
@@ -67,10 +69,20 @@ void attend(const AttentionJob& job, const AttentionPiece& piece, Scratch& scrat
             std::min(job.block_tokens, kv_len - at));
     }
   };
+  const AttentionKernels& kernels = *product_kernels().attention;
   for_blocks([&](std::int32_t block, int column, int columns) {
+    if (job.halves) {
+      kernels.score(scratch.queries.data(),
+                    lines,
+                    job.matrix<std::uint16_t>(job.keys, block, piece.kv_head),
+                    job.head_dim,
+                    scores + column,
+                    width);
+      return;
+    }
     score_rows(scratch.queries.data(),
                lines,
-               job.matrix(job.keys, block, piece.kv_head),
+               job.matrix<float>(job.keys, block, piece.kv_head),
                columns,
                job.head_dim,
                scores + column,
@@ -86,10 +98,20 @@ void attend(const AttentionJob& job, const AttentionPiece& piece, Scratch& scrat
     std::fill(line + last, line + width, 0.0f);
   }
   for_blocks([&](std::int32_t block, int column, int columns) {
+    if (job.halves) {
+      kernels.add_weighted(scores + column,
+                           width,
+                           lines,
+                           job.matrix<std::uint16_t>(job.values, block, piece.kv_head),
+                           columns,
+                           job.head_dim,
+                           scratch.results.data());
+      return;
+    }
     add_weighted_rows(scores + column,
                       width,
                       lines,
-                      job.matrix(job.values, block, piece.kv_head),
+                      job.matrix<float>(job.values, block, piece.kv_head),
                       columns,
                       job.head_dim,
                       scratch.results.data());
@@ -108,6 +130,7 @@ struct AttentionKernel {
     const AttentionJob job{.q = q.as<float>(),
                            .keys = keys.as<float>(),
                            .values = inputs[2].as<float>(),
+                           .halves = false,
                            .out = out,
                            .q_token_stride = q.strides[0],
                            .q_head_stride = q.strides[1],

@@ -34,12 +34,14 @@ class AttentionPieces {
 [[nodiscard]] std::shared_ptr<const AttentionPieces> attention_pieces(
     const std::shared_ptr<const AttentionPlan>& plan, int heads, int kv_heads);
 
-/// Everything attention's kernels read and write. Pools are laid out as `KvLayer` says.
+/// Everything attention's kernels read and write. A pool in float32 is laid out as `KvLayer` says,
+/// one in half precision holds each block's keys turned, [head_dim, block_tokens].
 struct AttentionJob {
   const float* q;
-  const float* keys;
-  const float* values;
-  float* out;                                  ///< [T, heads, head_dim]
+  const void* keys;
+  const void* values;
+  bool halves;  ///< The pool is in half precision, and blocks have kKeyBlock tokens.
+  float* out;   ///< [T, heads, head_dim]
   std::int64_t q_token_stride, q_head_stride;  ///< In elements.
   int heads, kv_heads, head_dim, block_tokens;
   AttentionParams params;
@@ -50,9 +52,11 @@ struct AttentionJob {
   [[nodiscard]] float* result(int token, int head) const {
     return out + (std::int64_t{token} * heads + head) * head_dim;
   }
-  /// A key head's [block_tokens, head_dim] within a block.
-  [[nodiscard]] const float* matrix(const float* pool, std::int32_t block, int kv_head) const {
-    return pool + (std::int64_t{block} * kv_heads + kv_head) * block_tokens * head_dim;
+  /// A key head's matrix within a block.
+  template <class T>
+  [[nodiscard]] const T* matrix(const void* pool, std::int32_t block, int kv_head) const {
+    return static_cast<const T*>(pool) +
+           (std::int64_t{block} * kv_heads + kv_head) * block_tokens * head_dim;
   }
   /// First position that a query at `position` sees.
   [[nodiscard]] int first_seen(int position) const {

@@ -298,11 +298,19 @@ MLXS_CLONES void add_weighted_rows(const float* weights,
 }
 
 MLXS_CLONES void softmax_row(float* scores, int count) {
+  if (count == 0) return;
   float best = scores[0];
-  for (int i = 1; i < count; ++i) best = std::max(best, scores[i]);
-  Lanes total{};
   int i = 0;
   Lanes value;
+  Lanes most = Lanes{} + best;
+  for (; i + kLanes <= count; i += kLanes) {
+    load(scores + i, value);
+    most = value > most ? value : most;
+  }
+  for (; i < count; ++i) best = std::max(best, scores[i]);
+  for (int lane = 0; lane < kLanes; ++lane) best = std::max(best, most[lane]);
+  Lanes total{};
+  i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     load(scores + i, value);
     value -= best;

@@ -1,7 +1,9 @@
 #include "engine/models/cpu/fused_step.h"
 
+#include "base/assert.h"
 #include "engine/models/decoder.h"
 #include "engine/ops/attention_cpu.h"
+#include "engine/ops/cpu/kernels.h"
 #include "engine/ops/cpu_op.h"
 #include "engine/ops/parallel.h"
 #include "engine/ops/product.h"
@@ -14,7 +16,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -70,13 +71,42 @@ struct Layer {
   Product qkv, output, gate_up, down;
 };
 
-/// A layer's part of the pool, as `KvLayer` lays it out, and what of it the step writes and reads.
+/// A layer's part of the pool, laid out as `AttentionJob` says, and what of it the step writes and
+/// reads.
 struct Pool {
-  float* keys;
-  float* values;
-  int block_tokens;
+  void* keys;
+  void* values;
+  bool halves;
+  int kv_heads, block_tokens, width;
   const std::int32_t* slots;
   const AttentionPieces* attention;
+
+  /// Writes a token's key, whose width is a multiple of 16; `spare` has room for it.
+  void put_key(std::int32_t slot, int head, const float* key, float* spare) const {
+    if (!halves) {
+      std::copy_n(key, width, at<float>(keys, slot, head));
+      return;
+    }
+    auto* const narrow = reinterpret_cast<std::uint16_t*>(spare);
+    product_kernels().attention->to_half(key, width, narrow);
+    std::uint16_t* const column =
+        at<std::uint16_t>(keys, slot / block_tokens * block_tokens, head) + slot % block_tokens;
+    for (int i = 0; i < width; ++i) column[i * block_tokens] = narrow[i];
+  }
+  void put_value(std::int32_t slot, int head, const float* value) const {
+    if (halves) {
+      product_kernels().attention->to_half(value, width, at<std::uint16_t>(values, slot, head));
+    } else {
+      std::copy_n(value, width, at<float>(values, slot, head));
+    }
+  }
+
+ private:
+  template <class T>
+  [[nodiscard]] T* at(void* pool, std::int32_t slot, int head) const {
+    const std::int64_t matrix = std::int64_t{slot / block_tokens} * kv_heads + head;
+    return static_cast<T*>(pool) + (matrix * block_tokens + slot % block_tokens) * width;
+  }
 };
 
 void add_row(const float* x, int width, float* to) {
@@ -289,38 +319,22 @@ class FusedStep::State {
     const int all = (turned + spec_.kv_heads) * width;
     const Pool& pool = step.pools[i];
     attended_.start(step.count, spec_.heads * width, false);
-    const std::size_t head_bytes = static_cast<std::size_t>(width) * sizeof(float);
     for_tokens(step.count, std::int64_t{2} * all, [&](int t) {
       float* const row = wide(t, all);
       if (vectors.qkv_bias != nullptr) add_row(vectors.qkv_bias, all, row);
       const float* const cosines = angles(rope, t, step.count);
-      const int block = pool.slots[t] / pool.block_tokens;
-      const int at = pool.slots[t] % pool.block_tokens;
-      const auto place = [&](float* in, int kv_head) {
-        const std::int64_t matrix = std::int64_t{block} * spec_.kv_heads + kv_head;
-        return in + (matrix * pool.block_tokens + at) * width;
-      };
+      const float* const sines = cosines + width / 2;
       float* const spare = attended_.row(t);
       for (int h = 0; h < turned; ++h) {
         float* const head = row + h * width;
-        const bool query = h < spec_.heads;
-        const float* const norm = query ? vectors.query_norm : vectors.key_norm;
-        const float* from = head;
-        if (norm != nullptr) {
-          rms_norm_row(head, norm, width, spec_.rms_norm_eps, head);
-        }
-        if (query) {
-          std::memcpy(spare, head, head_bytes);
-          from = spare;
-        }
-        turn(from,
-             cosines,
-             cosines + width / 2,
-             width / 2,
-             query ? head : place(pool.keys, h - spec_.heads));
+        const float* const norm = h < spec_.heads ? vectors.query_norm : vectors.key_norm;
+        if (norm != nullptr) rms_norm_row(head, norm, width, spec_.rms_norm_eps, head);
+        std::copy_n(head, width, spare);
+        turn(spare, cosines, sines, width / 2, head);
+        if (h >= spec_.heads) pool.put_key(pool.slots[t], h - spec_.heads, head, spare);
       }
       for (int h = 0; h < spec_.kv_heads; ++h) {
-        std::memcpy(place(pool.values, h), row + (turned + h) * width, head_bytes);
+        pool.put_value(pool.slots[t], h, row + (turned + h) * width);
       }
     });
   }
@@ -332,6 +346,7 @@ class FusedStep::State {
     engine::attend({.q = wide_,
                     .keys = step.pools[i].keys,
                     .values = step.pools[i].values,
+                    .halves = step.pools[i].halves,
                     .out = attended_.row(0),
                     .q_token_stride = std::int64_t{spec_.heads + 2 * spec_.kv_heads} * width,
                     .q_head_stride = width,
@@ -412,6 +427,7 @@ struct StepKernel {
   std::shared_ptr<FusedStep::State> state;
   std::vector<Tables> tables;
   std::vector<std::size_t> table_of;  ///< By layer.
+  bool halves;
 
   void operator()(const std::vector<CpuInput>& inputs, float* out) const {
     constexpr std::size_t kFirstSlots = 3;
@@ -419,11 +435,14 @@ struct StepKernel {
     for (std::size_t i = kFirstSlots + tables.size(); i < inputs.size(); i += 2) {
       const std::size_t table = table_of[pools.size()];
       // Written in place: that is what the pool is for (`kv_append`).
-      pools.push_back({const_cast<float*>(inputs[i].as<float>()),
-                       const_cast<float*>(inputs[i + 1].as<float>()),
-                       inputs[i].shape[2],
-                       inputs[kFirstSlots + table].as<std::int32_t>(),
-                       tables[table].pieces.get()});
+      pools.push_back({.keys = const_cast<void*>(inputs[i].data),
+                       .values = const_cast<void*>(inputs[i + 1].data),
+                       .halves = halves,
+                       .kv_heads = inputs[i].shape[1],
+                       .block_tokens = inputs[i].shape[2],
+                       .width = inputs[i].shape[3],
+                       .slots = inputs[kFirstSlots + table].as<std::int32_t>(),
+                       .attention = tables[table].pieces.get()});
     }
     state->run({.tokens = inputs[0].as<std::int32_t>(),
                 .positions = inputs[1].as<std::int32_t>(),
@@ -458,7 +477,10 @@ mx::array FusedStep::operator()(const StepArrays& step,
   const DecoderSpec& spec = state_->spec();
   const int rows = step.logits_at.shape(0);
   state_->reserve(step.tokens.shape(0), rows);
-  StepKernel kernel{.state = state_, .tables = {}, .table_of = {}};
+  const mx::array& keys = pool.front().keys;
+  const bool halves = keys.dtype() == mx::float16;
+  MLXS_ASSERT(halves ? keys.shape(2) == kKeyBlock : keys.dtype() == mx::float32);
+  StepKernel kernel{.state = state_, .tables = {}, .table_of = {}, .halves = halves};
   std::vector<mx::array> inputs{step.tokens, step.positions, step.logits_at};
   for (int window = 0; window <= static_cast<int>(step.windows.size()); ++window) {
     const StepArrays& arrays = step.of(window);

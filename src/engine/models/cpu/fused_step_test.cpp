@@ -10,7 +10,10 @@
 #include <gtest/gtest.h>
 #include <mlx/transforms.h>
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -37,12 +40,12 @@ struct Loaded {
   std::unique_ptr<Model> model;
 
   [[nodiscard]] const Decoder& decoder() const { return dynamic_cast<const Decoder&>(*model); }
-  [[nodiscard]] KvPool pool() const {
+  [[nodiscard]] KvPool pool(mx::Dtype dtype) const {
     const ModelShape& shape = model->shape();
     return KvPool({std::vector<int>(static_cast<std::size_t>(shape.layers), kBlocks),
                    shape.kv_heads,
                    shape.head_dim,
-                   mx::float32});
+                   dtype});
   }
 };
 
@@ -121,8 +124,8 @@ class FusedStep : public testing::TestWithParam<const char*> {};
 TEST_P(FusedStep, GivesTheBitsOfTheLayersOwnOperations) {
   const Loaded loaded = load(GetParam());
   ASSERT_TRUE(loaded.decoder().fused());
-  KvPool fused = loaded.pool();
-  KvPool layered = loaded.pool();
+  KvPool fused = loaded.pool(mx::float32);
+  KvPool layered = loaded.pool(mx::float32);
   for (const StepArrays& step : steps()) {
     auto mine = fused.layers();
     auto theirs = layered.layers();
@@ -141,13 +144,35 @@ TEST_P(FusedStep, GivesTheBitsOfTheLayersOwnOperations) {
   }
 }
 
+TEST_P(FusedStep, PoolsOfHalfPrecisionStayNearFloat32) {
+  const Loaded loaded = load(GetParam());
+  ASSERT_EQ(loaded.model->shape().kv_dtype, mx::float16);
+  KvPool halves = loaded.pool(mx::float16);
+  KvPool floats = loaded.pool(mx::float32);
+  float far = 0;
+  for (const StepArrays& step : steps()) {
+    auto mine = halves.layers();
+    auto theirs = floats.layers();
+    const mx::array narrow = loaded.decoder().forward(step, mine);
+    const mx::array wide = loaded.decoder().forward(step, theirs);
+    const auto found = evaluate(narrow, halves, mine);
+    const auto expected = evaluate(wide, floats, theirs);
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      far = std::max(far,
+                     std::abs(std::bit_cast<float>(found[i]) - std::bit_cast<float>(expected[i])));
+    }
+  }
+  EXPECT_LT(far, 0.02F);
+  EXPECT_GT(far, 0.0F);
+}
+
 // R-ENG-2
 TEST_P(FusedStep, BitsDoNotDependOnTheNumberOfThreads) {
   const Loaded loaded = load(GetParam());
   std::vector<std::vector<std::uint32_t>> first;
   for (const int threads : {1, 2, 5}) {
     set_compute_threads(threads);
-    KvPool pool = loaded.pool();
+    KvPool pool = loaded.pool(loaded.model->shape().kv_dtype);
     std::vector<std::vector<std::uint32_t>> all;
     for (const StepArrays& step : steps()) {
       auto layers = pool.layers();

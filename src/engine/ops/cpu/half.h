@@ -75,4 +75,23 @@ namespace mlxs::engine {
   return static_cast<std::uint16_t>(sign | bits >> 13);
 }
 
+/// The nearest half, ties to even; beyond the largest ones these, where there is a number.
+[[nodiscard]] inline std::uint16_t round_to_half(float value) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000u);
+  bits &= 0x7fffffffu;
+  if (bits > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);
+  if (bits >= 0x477fe000u) return static_cast<std::uint16_t>(sign | 0x7bffu);  // 65504 and more
+  if (bits < 0x38800000u) {  // Below 2^-14: whole multiples of 2^-24, which adding 1/2 rounds to.
+    float scaled = 0;
+    std::memcpy(&scaled, &bits, sizeof scaled);
+    scaled += 0.5f;
+    std::memcpy(&bits, &scaled, sizeof bits);
+    return static_cast<std::uint16_t>(sign | (bits - 0x3f000000u));
+  }
+  bits += 0xfffu + (bits >> 13 & 1u);
+  return static_cast<std::uint16_t>(sign | (bits - 0x38000000u) >> 13);
+}
+
 }  // namespace mlxs::engine

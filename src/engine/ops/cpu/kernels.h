@@ -1,5 +1,7 @@
 #pragma once
 
+#include "engine/ops/cpu/attention_kernels.h"
+
 #include <cstdint>
 #include <span>
 
@@ -73,6 +75,7 @@ struct Codes {
 /// Dense weights meet activations as they are: acc = fma(weight, x, acc), column by column.
 struct ProductKernels {
   const char* name;
+  const AttentionKernels* attention;  ///< Of the same instruction set.
   bool (*available)();
   /// Rounds token `index` of `tokens`, x[columns].
   void (*encode)(const float* x, int columns, int index, int tokens, const Codes& out);

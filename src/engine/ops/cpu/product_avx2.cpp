@@ -312,6 +312,7 @@ void multiply_dense(const PanelView& weight,
 
 }  // namespace
 
-const ProductKernels kAvx2Kernels = {"avx2", available, encode, multiply, multiply_dense};
+const ProductKernels kAvx2Kernels = {
+    "avx2", &kAvx2Attention, available, encode, multiply, multiply_dense};
 
 }  // namespace mlxs::engine

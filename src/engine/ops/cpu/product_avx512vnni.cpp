@@ -313,6 +313,6 @@ void multiply_dense(const PanelView& weight,
 }  // namespace
 
 const ProductKernels kAvx512VnniKernels = {
-    "avx512vnni", available, encode, multiply, multiply_dense};
+    "avx512vnni", &kAvx512Attention, available, encode, multiply, multiply_dense};
 
 }  // namespace mlxs::engine

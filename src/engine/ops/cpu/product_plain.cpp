@@ -140,6 +140,7 @@ void multiply_dense(const PanelView& weight,
 
 }  // namespace
 
-const ProductKernels kPlainKernels = {"plain", available, encode, multiply, multiply_dense};
+const ProductKernels kPlainKernels = {
+    "plain", &kPlainAttention, available, encode, multiply, multiply_dense};
 
 }  // namespace mlxs::engine
