@@ -1,10 +1,10 @@
 // How far the default arithmetic is from float32's:
 //
-//     agreement MODEL POSITIONS TEXTFILE...
+//     agreement [--int8] MODEL POSITIONS TEXTFILE...
 //
-// Cuts windows of 512 tokens out of the texts, evenly, until there are POSITIONS, and computes each
-// in both modes. Prints the share of positions at which the best tokens agree, the perplexities,
-// and the largest difference of a best token's logit.
+// With --int8 that mode's arithmetic. Cuts windows of 512 tokens out of the texts, evenly, until
+// there are POSITIONS, and computes each in both modes. Prints the share of positions at which the
+// best tokens agree, the perplexities, and the largest difference of a best token's logit.
 
 #include "engine/model_runner.h"
 #include "engine/step.h"
@@ -116,7 +116,7 @@ struct Totals {
     const auto count = static_cast<double>(positions);
     const double perplexity = std::exp(loss[0] / count);
     fmt::print(
-        "{}: {} positions, {:.3f} % agree, perplexity {:.4f} in float32, {:+.3f} % in auto; "
+        "{}: {} positions, {:.3f} % agree, perplexity {:.4f} in float32, {:+.3f} % in the mode; "
         "best logits differ by up to {:.4f}\n",
         what,
         positions,
@@ -131,8 +131,13 @@ struct Totals {
 }  // namespace
 
 int main(int argc, char** argv) {
+  const bool int8 = argc > 1 && std::string_view(argv[1]) == "--int8";
+  if (int8) {
+    ++argv;
+    --argc;
+  }
   if (argc < 4) {
-    fmt::print(stderr, "usage: agreement MODEL POSITIONS TEXTFILE...\n");
+    fmt::print(stderr, "usage: agreement [--int8] MODEL POSITIONS TEXTFILE...\n");
     return 2;
   }
   const int wanted = std::atoi(argv[2]);
@@ -142,7 +147,7 @@ int main(int argc, char** argv) {
   options.source = argv[1];
   const ModelText text = checked(load_text(options));
   const auto reference = load(argv[1], Compute::kFloat32);
-  const auto other = load(argv[1], Compute::kAuto);
+  const auto other = load(argv[1], int8 ? Compute::kInt8 : Compute::kAuto);
   Totals all;
   for (int file = 3; file < argc; ++file) {
     const std::vector<TokenId> tokens = tokens_of(*text.tokenizer, argv[file]);

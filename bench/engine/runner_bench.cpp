@@ -1,11 +1,11 @@
 // How fast one runner computes steps, without server or scheduler:
 //
-//     runner_bench [--float32] MODEL [ROWS...]
+//     runner_bench [--float32|--int8] MODEL [ROWS...]
 //
 // Prints the load time, prefill of one 512-token prompt, and for each number of rows (default 1, 8,
 // 32) decoding 32 tokens each behind a prompt of 128. Tokens are arbitrary: time doesn't depend on
 // them. Medians of the steps and the fastest one, so that a neighbour on the machine distorts less.
-// With --float32 in that mode instead of the default one.
+// With --float32 or --int8 in that mode instead of the default one.
 
 #include "engine/model_runner.h"
 #include "engine/step.h"
@@ -117,15 +117,16 @@ void measure_decode(Runner& runner, int rows) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const bool float32 = argc > 1 && std::string_view(argv[1]) == "--float32";
-  const int model = float32 ? 2 : 1;
+  const std::string_view mode = argc > 1 ? argv[1] : "";
+  const int model = mode.starts_with("--") ? 2 : 1;
   if (argc <= model) {
-    fmt::print(stderr, "usage: runner_bench [--float32] MODEL [ROWS...]\n");
+    fmt::print(stderr, "usage: runner_bench [--float32|--int8] MODEL [ROWS...]\n");
     return 2;
   }
   ModelOptions options;
   options.source = argv[model];
-  if (float32) options.compute = Compute::kFloat32;
+  if (mode == "--float32") options.compute = Compute::kFloat32;
+  if (mode == "--int8") options.compute = Compute::kInt8;
   const auto start = std::chrono::steady_clock::now();
   auto runner = load_runner(options, {});
   if (!runner) {

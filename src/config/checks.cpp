@@ -155,7 +155,9 @@ bool is_log_level(std::string_view text) {
   return std::ranges::find(kLevels, text) != kLevels.end();
 }
 
-bool is_compute(std::string_view text) { return text == "auto" || text == "float32"; }
+bool is_compute(std::string_view text) {
+  return text == "auto" || text == "float32" || text == "int8";
+}
 
 std::optional<std::uint64_t> parse_size(std::string_view text) {
   std::uint64_t number = 0;

@@ -85,6 +85,13 @@ TEST(Config, ReadsEveryKindOfValue) {
   EXPECT_EQ(foreign.url_workers.at(0).model, "theirs");
 }
 
+TEST(Config, ComputeHasThreeModes) {
+  for (const std::string mode : {"auto", "float32", "int8"}) {
+    EXPECT_EQ(parsed("models: [ { id: a, source: a, compute: " + mode + " } ]").models[0].compute,
+              mode);
+  }
+}
+
 TEST(Config, SharingIsReadLayerByLayerAndOffAndFalseAreOne) {
   const Config config =
       parsed("keys: [ { name: a, sha256: '" + std::string(64, 'a') +
@@ -194,7 +201,7 @@ TEST(Config, ImpossibleModelsAreErrors) {
   EXPECT_THAT(error_of("models: [ { id: a, source: a }, { id: a, source: b } ]"),
               HasSubstr("models[1].id: another model has the id a"));
   EXPECT_THAT(error_of("models: [ { id: a, source: a, compute: int3 } ]"),
-              HasSubstr("expected auto or float32"));
+              HasSubstr("expected auto, float32 or int8"));
   EXPECT_THAT(error_of("models: [ { id: a, workers: [] } ]"), HasSubstr("the list is empty"));
   EXPECT_THAT(error_of("models: [ { id: a, workers: [ { url: 'http://h/v1' } ] } ]"),
               HasSubstr("models[0].workers[0].kind: is missing"));

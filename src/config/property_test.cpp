@@ -48,7 +48,7 @@ Config arbitrary_config() {
     if (*rc::gen::arbitrary<bool>()) {
       model.source = "a b/" + name("");
       model.workers = *rc::gen::inRange(1, 65);
-      model.compute = *rc::gen::element<std::string>("auto", "float32");
+      model.compute = *rc::gen::element<std::string>("auto", "float32", "int8");
       if (*rc::gen::arbitrary<bool>()) model.context_tokens_max = *rc::gen::inRange(16, 1 << 24);
       if (*rc::gen::arbitrary<bool>()) model.kv_bytes = size() * 1024;
       model.sequences_max = *rc::gen::inRange(1, 513);

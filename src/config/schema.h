@@ -54,7 +54,7 @@ inline constexpr Text kHost{is_host, "a host name or address, with a port or wit
 inline constexpr Text kOrigin{is_origin, "an origin such as https://example.com"};
 inline constexpr Text kName{
     .ok = is_name, .expected = "1 to 256 characters without spaces", .required = true};
-inline constexpr Text kCompute{is_compute, "auto or float32"};
+inline constexpr Text kCompute{is_compute, "auto, float32 or int8"};
 inline constexpr Text kSource{is_path, "the path of a model file or folder, or ORG/NAME on a hub"};
 inline constexpr Text kUrl{
     .ok = is_worker_url, .expected = "http://HOST:PORT/PATH or unix:/path", .required = true};

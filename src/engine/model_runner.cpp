@@ -1,6 +1,7 @@
 #include "engine/model_runner.h"
 
 #include "base/assert.h"
+#include "base/hash.h"
 #include "engine/kv/pool.h"
 #include "engine/kv/window_blocks.h"
 #include "engine/load/checkpoint.h"
@@ -237,7 +238,8 @@ Result<WeightPolicy> weight_policy(const Checkpoint& checkpoint,
   const bool cpu = mx::default_device() == mx::Device::cpu;
   const bool wide = cpu || options.compute == Compute::kFloat32;
   WeightPolicy policy{wide ? mx::float32 : checkpoint_dtype(checkpoint), true};
-  policy.pack = cpu && options.compute == Compute::kAuto;
+  policy.pack = cpu && options.compute != Compute::kFloat32;
+  policy.eight_bits = options.compute == Compute::kInt8;
   const WeightSizes sizes = weight_sizes(checkpoint);
   const auto limit = static_cast<double>(memory_limit);
   if (cpu) policy.keep_quantised = static_cast<double>(sizes.wide) > limit * kWideWeightsShare;
@@ -392,7 +394,9 @@ Result<std::unique_ptr<Runner>> load(const ModelOptions& options, const LoadProg
       .weights_bytes = weights.bytes(),
       .kv_bytes = 0,
       .buffers = *buffers,
-      .weights_digest = checkpoint->digest,
+      // Other arithmetic, other answers: nothing may be kept or taken up across these.
+      .weights_digest = policy->eight_bits ? to_hex(sha256(checkpoint->digest + " in eight bits"))
+                                           : checkpoint->digest,
       .default_sampling = *sampling};
   auto pool = plan_pool(shape, options, info.context_tokens_max, info.weights_bytes, device);
   if (!pool) return pool.error();

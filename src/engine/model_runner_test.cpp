@@ -280,6 +280,21 @@ std::vector<float> logits_of(Runner& runner) {
                 : std::vector<float>{};
 }
 
+TEST(ModelRunner, Int8IsNearAutoButAnotherModelToCaches) {
+  ModelOptions options;
+  options.source = std::filesystem::path(MLXS_SOURCE_DIR) / "tests/golden/models/llama_q4";
+  auto fine = load_runner(options, {});
+  options.compute = Compute::kInt8;
+  auto rough = load_runner(options, {});
+  ASSERT_TRUE(fine && rough);
+  const auto a = logits_of(**fine);
+  const auto b = logits_of(**rough);
+  ASSERT_EQ(a.size(), b.size());
+  EXPECT_NE(a, b);
+  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 0.1) << i;
+  EXPECT_NE((*fine)->info().weights_digest, (*rough)->info().weights_digest);
+}
+
 /// A llama of which nothing is quantised, and experts in four bits.
 class KeptWeights : public ::testing::TestWithParam<const char*> {};
 

@@ -113,7 +113,9 @@ class PullLog {
 engine::ModelOptions model_options(const Options& options) {
   engine::ModelOptions model;
   model.source = options.source;
-  model.compute = options.compute == "float32" ? engine::Compute::kFloat32 : engine::Compute::kAuto;
+  model.compute = options.compute == "float32" ? engine::Compute::kFloat32
+                  : options.compute == "int8"  ? engine::Compute::kInt8
+                                               : engine::Compute::kAuto;
   model.context_tokens_max = options.context_tokens_max;
   model.kv_bytes = options.kv_bytes;
   model.sequences_max = options.sequences_max;
@@ -148,6 +150,8 @@ ModelLoader native_model(const Options& options) {
     return std::make_unique<NativeCodec>(std::move(*text));
   };
   loader.load_runner = [model](const LoadProgress& progress) {
+    if (model->compute == engine::Compute::kInt8)
+      spdlog::warn("compute is int8: on CPU some answers differ from those of float32 and auto");
     return engine::load_runner(*model, progress);
   };
   return loader;

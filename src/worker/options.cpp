@@ -17,8 +17,8 @@ void add_options(CLI::App& command_line, Options& options) {
                   "Model: a .gguf file, a folder, or ORG/NAME[@REVISION][:FILE.gguf] on a hub")
       ->required();
   command_line.add_option("--id", options.id, "Name of the model; default: that of the source");
-  command_line.add_option("--compute", options.compute, "Arithmetic: auto or float32")
-      ->check(CLI::IsMember({"auto", "float32"}));
+  command_line.add_option("--compute", options.compute, "Arithmetic: auto, float32 or int8")
+      ->check(CLI::IsMember({"auto", "float32", "int8"}));
   command_line.add_option("--max-sequences", options.sequences_max, "Rows in a step")
       ->check(CLI::Range(1, 4096));
   command_line.add_option("--step-tokens", options.step_tokens_max, "Tokens in a step")

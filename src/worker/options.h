@@ -17,7 +17,7 @@ namespace mlxs::worker {
 struct Options {
   std::string id = {};               ///< Name of the model; by default that of the source.
   std::string source = {};           ///< A .gguf file, a folder with safetensors, or a hub's name.
-  std::string compute = "auto";      ///< auto | float32
+  std::string compute = "auto";      ///< auto | float32 | int8
   int sequences_max = 64;            ///< --max-sequences
   int step_tokens_max = 512;         ///< --step-tokens
   Milliseconds latency_budget{120};  ///< --latency-budget-ms; 0: none

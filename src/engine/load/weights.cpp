@@ -432,7 +432,7 @@ std::optional<std::vector<Weight>> WeightReader::take_kept(const std::string& na
   std::vector<Weight> result;
   for (const auto& matrix : found->second) {
     result.push_back({empty()});
-    result.back().packed = matrix;
+    result.back().packed = handed_out(matrix);
     bytes_ += matrix->bytes();
   }
   packed_.insert(*found);
@@ -461,6 +461,13 @@ void WeightReader::pack_all(const std::string& name, std::vector<Weight>& weight
     bytes_ += weight.bytes();
   }
   note_packed(name, weights);
+  for (Weight& weight : weights) weight.packed = handed_out(std::move(weight.packed));
+}
+
+std::shared_ptr<const PackedMatrix> WeightReader::handed_out(
+    std::shared_ptr<const PackedMatrix> matrix) const {
+  if (!matrix || !policy_.eight_bits) return matrix;
+  return std::make_shared<const PackedMatrix>(matrix->with_eight_bits());
 }
 
 void WeightReader::note_packed(const std::string& name, const std::vector<Weight>& weights) {

@@ -25,6 +25,7 @@ struct WeightPolicy {
   bool keep_quantised = false;  ///< Else quantised matrices are widened to `dtype`.
   bool pack = false;  ///< Matrices are packed for the CPU kernels, quantised ones that those don't
                       ///< take as `dtype`, which is float32.
+  bool eight_bits = false;  ///< Packed matrices are met by activations of eight bits.
 };
 
 /// Hands a model the tensors of a checkpoint as evaluated arrays, by Hugging Face name, and keeps
@@ -106,6 +107,8 @@ class WeightReader {
   void pack_all(const std::string& name, std::vector<Weight>& weights);
   /// To be kept, if all of them are packed.
   void note_packed(const std::string& name, const std::vector<Weight>& weights);
+  /// As the policy says.
+  std::shared_ptr<const PackedMatrix> handed_out(std::shared_ptr<const PackedMatrix> matrix) const;
   mlx::core::array dense(const TensorView& tensor, mlx::core::Dtype dtype);
   void reject(std::string message);
   void advance(const TensorView& tensor);

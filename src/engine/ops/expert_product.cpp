@@ -39,18 +39,20 @@ struct Scratch {
   std::byte* codes = nullptr;
   float* sums = nullptr;
   float* scales = nullptr;
-  float* rows = nullptr;  ///< Where the weight is dense.
+  float* block_scales = nullptr;  ///< Where the weight asks for eight bits.
+  float* rows = nullptr;          ///< Where the weight is dense.
   float* out = nullptr;
 
   void arrange(const std::int32_t* experts, int count, int experts_total);
-  void place(int tokens, int columns, int out_rows, bool affine);
+  void place(int tokens, int out_rows, const PanelView& weight);
   void cut(int tokens, int columns, int panels);
 
   [[nodiscard]] Codes codes_of(const Group& group, int columns) const {
     const std::int64_t first = group.first;
     return {reinterpret_cast<std::uint8_t*>(codes) + first * columns * 2,
             sums + first * (columns / kPanelColumns),
-            scales + first};
+            scales + first,
+            block_scales == nullptr ? nullptr : block_scales + first * (columns / kPanelColumns)};
   }
 };
 
@@ -79,9 +81,10 @@ void Scratch::arrange(const std::int32_t* experts, int count, int experts_total)
   }
 }
 
-void Scratch::place(int tokens, int columns, int out_rows, bool affine) {
+void Scratch::place(int tokens, int out_rows, const PanelView& weight) {
+  const bool affine = weight.affine();
   const auto count = static_cast<std::size_t>(tokens);
-  const auto width = static_cast<std::size_t>(columns);
+  const auto width = static_cast<std::size_t>(weight.columns);
   const auto floats = [](std::size_t numbers) {
     return LineMemory::round_up(numbers * sizeof(float));
   };
@@ -89,13 +92,14 @@ void Scratch::place(int tokens, int columns, int out_rows, bool affine) {
       affine ? LineMemory::round_up(count * width * 2) : floats(count * width);
   const std::size_t second = affine ? floats(count * (width / kPanelColumns)) : 0;
   const std::size_t third = affine ? floats(count) : 0;
-  std::byte* const at =
-      memory.reserve(first + second + third + floats(count * static_cast<std::size_t>(out_rows)));
+  std::byte* const at = memory.reserve(first + 2 * second + third +
+                                       floats(count * static_cast<std::size_t>(out_rows)));
   codes = at;
   rows = reinterpret_cast<float*>(at);
   sums = reinterpret_cast<float*>(at + first);
-  scales = reinterpret_cast<float*>(at + first + second);
-  out = reinterpret_cast<float*>(at + first + second + third);
+  block_scales = weight.eight_bits ? reinterpret_cast<float*>(at + first + second) : nullptr;
+  scales = reinterpret_cast<float*>(at + first + 2 * second);
+  out = reinterpret_cast<float*>(at + first + 2 * second + third);
 }
 
 void Scratch::cut(int tokens, int columns, int panels) {
@@ -162,7 +166,7 @@ void multiply_experts(const TokenRows& x,
   const bool affine = weight.view().affine();
   const int columns = weight.columns();
   scratch.arrange(experts, x.tokens, weight.rows() / rows);
-  scratch.place(x.tokens, columns, rows, affine);
+  scratch.place(x.tokens, rows, weight.view());
   scratch.cut(x.tokens, columns, rows / kPanelRows);
   Scratch& mine = scratch;  // Helpers have one of their own.
   parallel_rows(x.tokens, std::int64_t{columns} * kEncodeCost, [&](int first, int last) {

@@ -91,6 +91,22 @@ TEST_P(ExpertProduct, EveryRowGetsTheBitsOfItsExpertAlone) {
   }
 }
 
+TEST_P(ExpertProduct, EightBitsAreThoseOfOneExpertToo) {
+  const Stack stack{GetParam(), 5};
+  constexpr int kCount = 11;
+  const auto x = tokens_of(kCount, 2);
+  const std::vector<std::int32_t> experts(kCount, 2);
+  std::vector<float> out(std::size_t{kCount} * kRows);
+  std::vector<float> together(out.size());
+  multiply_experts({x.data(), kCount, kColumns},
+                   stack.packed(0, kExperts).with_eight_bits(),
+                   kRows,
+                   experts.data(),
+                   out.data());
+  multiply({x.data(), kCount, kColumns}, stack.packed(2, 1).with_eight_bits(), together.data());
+  EXPECT_EQ(out, together);
+}
+
 TEST_P(ExpertProduct, AllRowsMayHaveOneExpert) {
   const Stack stack{GetParam(), 4};
   constexpr int kCount = 130;

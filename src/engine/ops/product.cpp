@@ -17,21 +17,22 @@ constexpr int kEncodeCost = 4;  // Of an element, against others' elementwise wo
 constexpr int kTokensAtOnce = 64;
 static_assert(kTokensAtOnce % kCodeTile == 0);
 
-Codes place_codes(std::byte* at, int tokens, int columns) {
+Codes place_codes(std::byte* at, int tokens, int columns, bool eight_bits) {
   const auto count = static_cast<std::size_t>(tokens);
   const auto width = static_cast<std::size_t>(columns);
   const std::size_t codes = LineMemory::round_up(count * width * 2);
   const std::size_t sums = LineMemory::round_up(count * (width / kPanelColumns) * sizeof(float));
   return {reinterpret_cast<std::uint8_t*>(at),
           reinterpret_cast<float*>(at + codes),
-          reinterpret_cast<float*>(at + codes + sums)};
+          reinterpret_cast<float*>(at + codes + 2 * sums),
+          eight_bits ? reinterpret_cast<float*>(at + codes + sums) : nullptr};
 }
 
 std::size_t codes_size(int tokens, int columns) {
   const auto count = static_cast<std::size_t>(tokens);
   const auto width = static_cast<std::size_t>(columns);
   return LineMemory::round_up(count * width * 2) +
-         LineMemory::round_up(count * (width / kPanelColumns) * sizeof(float)) +
+         2 * LineMemory::round_up(count * (width / kPanelColumns) * sizeof(float)) +
          LineMemory::round_up(count * sizeof(float));
 }
 
@@ -46,7 +47,8 @@ struct Input {
     if (codes.codes != nullptr) {
       rest.codes = {codes.codes + std::int64_t{token} * columns * 2,
                     codes.sums + token * blocks,
-                    codes.scales + token};
+                    codes.scales + token,
+                    codes.block_scales == nullptr ? nullptr : codes.block_scales + token * blocks};
     }
     rest.rows.data += token * rows.stride;
     rest.rows.tokens -= token;
@@ -103,8 +105,10 @@ void multiply(const TokenRows& x, const PackedMatrix& weight, float* out) {
   const int columns = weight.columns();
   Input input{{}, x};
   if (weight.view().affine()) {
-    const Codes codes =
-        place_codes(scratch.reserve(codes_size(x.tokens, columns)), x.tokens, columns);
+    const Codes codes = place_codes(scratch.reserve(codes_size(x.tokens, columns)),
+                                    x.tokens,
+                                    columns,
+                                    weight.view().eight_bits);
     parallel_rows(x.tokens, std::int64_t{columns} * kEncodeCost, [&](int first, int last) {
       for (int t = first; t < last; ++t) {
         kernels.encode(x.data + t * x.stride, columns, t, x.tokens, codes);
@@ -128,7 +132,7 @@ void ProductInput::start(int tokens, int columns, bool encoded) {
                                                 static_cast<std::size_t>(columns) * sizeof(float));
   std::byte* const at = memory_.reserve(rows + codes_size(tokens, columns));
   rows_ = reinterpret_cast<float*>(at);
-  codes_ = place_codes(at + rows, tokens, columns);
+  codes_ = place_codes(at + rows, tokens, columns, eight_bits_);
 }
 
 void ProductInput::finish(int token) const {
@@ -143,6 +147,7 @@ void multiply(const ProductInput& x,
   int rows = 0;
   for (const auto& weight : weights) {
     MLXS_ASSERT(weight->columns() == x.columns() && (x.encoded_ || !weight->view().affine()));
+    MLXS_ASSERT(weight->view().eight_bits == x.eight_bits_);
     panels += weight->panels();
     rows += weight->rows();
   }

@@ -45,6 +45,8 @@ class LineMemory {
 /// `finish(t)`, any token on any thread.
 class ProductInput {
  public:
+  /// As weights ask for that are to come (`PanelView::eight_bits`); before `start`.
+  void use_eight_bits(bool eight_bits) { eight_bits_ = eight_bits; }
   /// Room for `tokens` of `columns`. `encoded`: a weight over whole numbers is to come.
   void start(int tokens, int columns, bool encoded);
 
@@ -61,6 +63,7 @@ class ProductInput {
   int tokens_ = 0;
   int columns_ = 0;
   bool encoded_ = false;
+  bool eight_bits_ = false;
   float* rows_ = nullptr;
   Codes codes_;
 };

@@ -147,6 +147,7 @@ class FusedStep::State {
     auto last = product_of({head});
     if (!embedding.packed || !last || spec_.head_dim % kHeadUnit != 0) return false;
     embedding_ = embedding.packed;
+    input_.use_eight_bits(embedding_->view().eight_bits);
     head_ = std::move(*last);
     norm_ = keep(norm);
     for (const DecoderLayer& layer : layers) {

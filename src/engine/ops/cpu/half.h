@@ -41,26 +41,6 @@ namespace mlxs::engine {
   return static_cast<std::uint16_t>(bits >> 16);
 }
 
-/// The half nearest to `value`, to the even one of two; `value` is at most 65504.
-[[nodiscard]] inline std::uint16_t nearest_half(float value) {
-  std::uint32_t bits = 0;
-  std::memcpy(&bits, &value, sizeof bits);
-  const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000u);
-  bits &= 0x7fffffffu;
-  // A number whose last place is a half's drives what is below out of the mantissa, rounded as
-  // float32's sums are: subnormal halves have a fixed last place, others one by their exponent.
-  const std::uint32_t exponent = bits >> 23 < 113 ? 113 : bits >> 23;
-  const std::uint32_t magic_bits = (exponent + 13) << 23;
-  float magic = 0;
-  float magnitude = 0;
-  std::memcpy(&magic, &magic_bits, sizeof magic);
-  std::memcpy(&magnitude, &bits, sizeof magnitude);
-  magnitude = (magnitude + magic) - magic;
-  magnitude *= 0x1p-112f;
-  std::memcpy(&bits, &magnitude, sizeof bits);
-  return static_cast<std::uint16_t>(sign | bits >> 13);
-}
-
 /// The half that equals `value`; where none does, some other one.
 [[nodiscard]] inline std::uint16_t float_to_half(float value) {
   std::uint32_t bits = 0;

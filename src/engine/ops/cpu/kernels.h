@@ -33,6 +33,7 @@ struct PanelView {
   int columns = 0;
   PanelForm form = PanelForm::kFloat32;
   bool half_scales = false;  ///< Scales and biases are half precision.
+  bool eight_bits = false;   ///< Activations that meet it are rounded to eight bits, not sixteen.
 
   [[nodiscard]] bool affine() const {
     return form == PanelForm::kAffine4 || form == PanelForm::kAffine8;
@@ -65,12 +66,17 @@ struct Codes {
   std::uint8_t* codes = nullptr;  ///< 2·columns bytes a token, aligned to 64
   float* sums = nullptr;          ///< columns/kPanelColumns a token
   float* scales = nullptr;        ///< One a token: x ≈ code · scale
+  /// Where there are any, codes have eight bits, -127 to 127, and each block of a token a scale of
+  /// its own: x ≈ code · block scale. They lie as the sums do, which carry them; `scales` are 1.
+  float* block_scales = nullptr;
 };
+inline constexpr int kShortCodeMax = 127;
 
 /// The product over whole numbers, for one instruction set. All sets give the same bits: sums over
 /// a block are exact, and what follows is the same few float32 operations in the same order
 ///   acc = fma(scale, sum(q·code), acc);  acc = fma(bias, sum(code), acc)     block by block
 ///   out = acc · (the token's scale)
+/// where with eight bits sum(q·code) is multiplied by the block's scale first.
 /// A token with something not finite gives not-a-number throughout, one below 1e-30 gives zero.
 /// Dense weights meet activations as they are: acc = fma(weight, x, acc), column by column.
 struct ProductKernels {

@@ -51,7 +51,7 @@ void store_number(PanelForm form, float value, std::uint8_t* to) {
     return;
   }
   const std::uint16_t bits =
-      form == PanelForm::kHalf ? nearest_half(value) : float_to_bfloat16(value);
+      form == PanelForm::kHalf ? round_to_half(value) : float_to_bfloat16(value);
   std::memcpy(to, &bits, 2);
 }
 

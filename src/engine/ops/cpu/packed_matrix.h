@@ -45,6 +45,13 @@ class PackedMatrix {
   /// `memory`, which is aligned to 64.
   PackedMatrix(int rows, PanelView view, std::shared_ptr<std::byte> memory);
 
+  /// The same matrix, met by activations of eight bits; shares its memory.
+  [[nodiscard]] PackedMatrix with_eight_bits() const {
+    PackedMatrix other = *this;
+    other.view_.eight_bits = true;
+    return other;
+  }
+
   [[nodiscard]] int rows() const { return rows_; }
   [[nodiscard]] int columns() const { return view_.columns; }
   [[nodiscard]] int panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }

@@ -40,8 +40,57 @@ int most_of(__m256i values) {
 }
 
 /// A quad's codes (a, b, c, d) are stored as a, c, b, d: the pairs that a weight's quad gives when
-/// every other of its bytes is masked.
+/// every other of its bytes is masked. Two quads.
+void store_codes(__m256i codes, std::uint8_t* to) {
+  // Of 32 bits a code: (a, b, c, d) becomes (a|c<<16, b|d<<16).
+  const __m256i low = _mm256_and_si256(codes, _mm256_set1_epi32(0xffff));
+  const __m256i swapped = _mm256_shuffle_epi32(codes, 0x4e);
+  const __m256i pairs = _mm256_or_si256(low, _mm256_slli_epi32(swapped, 16));
+  const __m256i packed =
+      _mm256_permutevar8x32_epi32(pairs, _mm256_setr_epi32(0, 1, 4, 5, 0, 1, 4, 5));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(packed));
+}
+
+void encode_short(const float* x, int columns, int index, int tokens, const Codes& out) {
+  const int first = index / kCodeTile * kCodeTile;
+  const int width = least(kCodeTile, tokens - first);
+  const std::int64_t sums_at = std::int64_t{first} * (columns / kPanelColumns) + (index - first);
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  std::uint8_t* to =
+      out.codes + std::int64_t{first} * columns * 2 + std::int64_t{index - first} * kTokenBytes;
+  float* sum = out.sums + sums_at;
+  float* scale = out.block_scales + sums_at;
+  out.scales[index] = 1;
+  for (int i = 0; i < columns; i += kPanelColumns) {
+    __m256i most = _mm256_setzero_si256();
+    for (int k = 0; k < kPanelColumns; k += 8) {
+      const __m256i value = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i + k));
+      most = _mm256_max_epi32(most, _mm256_and_si256(value, magnitude));
+    }
+    const int bits = most_of(most);
+    const float maximum = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(bits)));
+    const bool finite = bits < 0x7f800000;
+    if (!finite) out.scales[index] = __builtin_nanf("");
+    const bool nothing = !finite || maximum < kTokenMaxMin;
+    const auto most_code = static_cast<float>(kShortCodeMax);
+    const __m256 factor = _mm256_set1_ps(nothing ? 0.0f : most_code / maximum);
+    const __m256i keep = _mm256_set1_epi32(nothing ? 0 : -1);
+    __m256i total = _mm256_setzero_si256();
+    for (int k = 0; k < kPanelColumns; k += 8) {
+      const __m256i codes = to_codes(x + i + k, factor, keep);
+      total = _mm256_add_epi32(total, codes);
+      store_codes(codes, to + k * 2);
+    }
+    *scale = nothing ? 0.0f : maximum / most_code;
+    *sum = static_cast<float>(sum_of(total)) * *scale;
+    to += width * kTokenBytes;
+    sum += width;
+    scale += width;
+  }
+}
+
 void encode(const float* x, int columns, int index, int tokens, const Codes& out) {
+  if (out.block_scales != nullptr) return encode_short(x, columns, index, tokens, out);
   const int first = index / kCodeTile * kCodeTile;
   const int width = least(kCodeTile, tokens - first);
   const int blocks = columns / kPanelColumns;
@@ -69,13 +118,7 @@ void encode(const float* x, int columns, int index, int tokens, const Codes& out
     for (int k = 0; k < kPanelColumns; k += 8) {
       const __m256i codes = to_codes(x + i + k, factor, keep);
       total = _mm256_add_epi32(total, codes);
-      // Two quads of 32 bits a code: (a, b, c, d) becomes (a|c<<16, b|d<<16).
-      const __m256i low = _mm256_and_si256(codes, _mm256_set1_epi32(0xffff));
-      const __m256i swapped = _mm256_shuffle_epi32(codes, 0x4e);
-      const __m256i pairs = _mm256_or_si256(low, _mm256_slli_epi32(swapped, 16));
-      const __m256i packed =
-          _mm256_permutevar8x32_epi32(pairs, _mm256_setr_epi32(0, 1, 4, 5, 0, 1, 4, 5));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + k * 2), _mm256_castsi256_si128(packed));
+      store_codes(codes, to + k * 2);
     }
     *sum = static_cast<float>(sum_of(total));
   }
@@ -130,13 +173,14 @@ inline __attribute__((always_inline)) void add_quads(const std::uint8_t* q,
 }
 
 /// Half a panel, whose scales and quads begin at `scales` and `q`, and kTokens of a tile of
-/// `width`.
+/// `width`. `steps`: the scales of blocks, where codes are short; else null.
 template <int kBits, bool kHalf, int kTokens>
 void tile(const std::uint8_t* scales,
           const std::uint8_t* q,
           int blocks,
           const std::uint8_t* codes,
           const float* sums,
+          const float* steps,
           int width,
           __m256* acc) {
   constexpr int kScalesBytes = kPanelRows * (kHalf ? 2 : 4);
@@ -152,18 +196,27 @@ void tile(const std::uint8_t* scales,
     const __m256 bias = load_scales<kHalf>(scales + kScalesBytes);
 #pragma GCC unroll 4
     for (int t = 0; t < kTokens; ++t) {
-      acc[t] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot[t]), acc[t]);
+      __m256 part = _mm256_cvtepi32_ps(dot[t]);
+      if (steps != nullptr) part = _mm256_mul_ps(part, _mm256_set1_ps(steps[t]));
+      acc[t] = _mm256_fmadd_ps(scale, part, acc[t]);
       acc[t] = _mm256_fmadd_ps(bias, _mm256_set1_ps(sums[t]), acc[t]);
     }
     scales += kBlockBytes;
     q += kBlockBytes;
     codes += width * kTokenBytes;
     sums += width;
+    if (steps != nullptr) steps += width;
   }
 }
 
-using TileKernel = void (*)(
-    const std::uint8_t*, const std::uint8_t*, int, const std::uint8_t*, const float*, int, __m256*);
+using TileKernel = void (*)(const std::uint8_t*,
+                            const std::uint8_t*,
+                            int,
+                            const std::uint8_t*,
+                            const float*,
+                            const float*,
+                            int,
+                            __m256*);
 
 struct TileKernels {
   TileKernel by_tokens[kTokensMax];
@@ -210,12 +263,14 @@ void multiply(const PanelView& weight,
         const int row = panel * kPanelRows + half * kHalfPanel;
         if (row >= rows) break;
         __m256 acc[kTokensMax];
+        const std::int64_t sums_at = std::int64_t{start} * blocks + (t - start);
         tiles.by_tokens[count - 1](
             data + half * kHalfPanel * scale_bytes,
             data + 2 * kPanelRows * scale_bytes + half * kHalfPanel * 4,
             blocks,
             in.codes + std::int64_t{start} * weight.columns * 2 + (t - start) * kTokenBytes,
-            in.sums + std::int64_t{start} * blocks + (t - start),
+            in.sums + sums_at,
+            in.block_scales != nullptr ? in.block_scales + sums_at : nullptr,
             width,
             acc);
         for (int i = 0; i < count; ++i) {

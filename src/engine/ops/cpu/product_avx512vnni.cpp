@@ -32,7 +32,43 @@ __m512i high_bytes(__m512i codes) {
   return _mm512_srai_epi32(_mm512_add_epi32(codes, _mm512_set1_epi32(128)), 8);
 }
 
+/// Only the high bytes' places are written, and read.
+void encode_short(const float* x, int columns, int index, int tokens, const Codes& out) {
+  const int first = index / kCodeTile * kCodeTile;
+  const int width = least(kCodeTile, tokens - first);
+  const std::int64_t sums_at = std::int64_t{first} * (columns / kPanelColumns) + (index - first);
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  std::uint8_t* to =
+      out.codes + std::int64_t{first} * columns * 2 + std::int64_t{index - first} * kTokenBytes;
+  float* sum = out.sums + sums_at;
+  float* scale = out.block_scales + sums_at;
+  out.scales[index] = 1;
+  for (int i = 0; i < columns; i += kPanelColumns) {
+    const __m512i most =
+        _mm512_max_epi32(_mm512_and_si512(_mm512_loadu_si512(x + i), magnitude),
+                         _mm512_and_si512(_mm512_loadu_si512(x + i + 16), magnitude));
+    const int bits = _mm512_reduce_max_epi32(most);
+    const float maximum = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(bits)));
+    const bool finite = bits < 0x7f800000;
+    if (!finite) out.scales[index] = __builtin_nanf("");
+    const bool nothing = !finite || maximum < kTokenMaxMin;
+    const auto most_code = static_cast<float>(kShortCodeMax);
+    const __m512 factor = _mm512_set1_ps(nothing ? 0.0f : most_code / maximum);
+    const __mmask16 keep = nothing ? 0 : 0xffff;
+    const __m512i a = _mm512_maskz_mov_epi32(keep, to_codes(x + i, factor));
+    const __m512i b = _mm512_maskz_mov_epi32(keep, to_codes(x + i + 16, factor));
+    store_bytes(to, a);
+    store_bytes(to + 16, b);
+    *scale = nothing ? 0.0f : maximum / most_code;
+    *sum = static_cast<float>(_mm512_reduce_add_epi32(_mm512_add_epi32(a, b))) * *scale;
+    to += width * kTokenBytes;
+    sum += width;
+    scale += width;
+  }
+}
+
 void encode(const float* x, int columns, int index, int tokens, const Codes& out) {
+  if (out.block_scales != nullptr) return encode_short(x, columns, index, tokens, out);
   const int first = index / kCodeTile * kCodeTile;
   const int width = least(kCodeTile, tokens - first);
   const int blocks = columns / kPanelColumns;
@@ -98,12 +134,13 @@ inline __attribute__((always_inline)) __m512i spread(const std::uint8_t* quad) {
   return _mm512_set1_epi32(bytes);
 }
 
-/// One panel and one tile of kTokens.
-template <int kBits, bool kHalf, int kTokens>
+/// One panel and one tile of kTokens. `steps`: the scales of blocks, where codes are short.
+template <int kBits, bool kHalf, bool kShort, int kTokens>
 void tile(const std::uint8_t* panel,
           int blocks,
           const std::uint8_t* codes,
           const float* sums,
+          const float* steps,
           const float* scales,
           __mmask16 rows,
           float* out,
@@ -126,26 +163,31 @@ void tile(const std::uint8_t* panel,
         dot[t] = _mm512_dpbusd_epi32(dot[t], quads[i], spread(codes + t * kTokenBytes + i * 4));
       }
     }
+    if constexpr (!kShort) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) dot[t] = _mm512_slli_epi32(dot[t], 8);
+      for (int t = 0; t < kTokens; ++t) dot[t] = _mm512_slli_epi32(dot[t], 8);
 #pragma GCC unroll 8
-    for (int i = 0; i < kQuads; ++i) {
+      for (int i = 0; i < kQuads; ++i) {
 #pragma GCC unroll 8
-      for (int t = 0; t < kTokens; ++t) {
-        dot[t] = _mm512_dpbusd_epi32(
-            dot[t], quads[i], spread(codes + t * kTokenBytes + kPanelColumns + i * 4));
+        for (int t = 0; t < kTokens; ++t) {
+          dot[t] = _mm512_dpbusd_epi32(
+              dot[t], quads[i], spread(codes + t * kTokenBytes + kPanelColumns + i * 4));
+        }
       }
     }
     const __m512 scale = load_scales<kHalf>(panel);
     const __m512 bias = load_scales<kHalf>(panel + kScalesBytes);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      acc[t] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dot[t]), acc[t]);
+      __m512 part = _mm512_cvtepi32_ps(dot[t]);
+      if constexpr (kShort) part = _mm512_mul_ps(part, _mm512_set1_ps(steps[t]));
+      acc[t] = _mm512_fmadd_ps(scale, part, acc[t]);
       acc[t] = _mm512_fmadd_ps(bias, _mm512_set1_ps(sums[t]), acc[t]);
     }
     panel += kBlockBytes;
     codes += kTokens * kTokenBytes;
     sums += kTokens;
+    if constexpr (kShort) steps += kTokens;
   }
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
@@ -159,6 +201,7 @@ using TileKernel = void (*)(const std::uint8_t*,
                             const std::uint8_t*,
                             const float*,
                             const float*,
+                            const float*,
                             __mmask16,
                             float*,
                             std::int64_t);
@@ -167,20 +210,21 @@ struct TileKernels {
   TileKernel by_tokens[kCodeTile];
 };
 
-template <int kBits, bool kHalf>
-constexpr TileKernels kTiles = {{tile<kBits, kHalf, 1>,
-                                 tile<kBits, kHalf, 2>,
-                                 tile<kBits, kHalf, 3>,
-                                 tile<kBits, kHalf, 4>,
-                                 tile<kBits, kHalf, 5>,
-                                 tile<kBits, kHalf, 6>,
-                                 tile<kBits, kHalf, 7>,
-                                 tile<kBits, kHalf, 8>}};
+template <int kBits, bool kHalf, bool kShort>
+constexpr TileKernels kTiles = {{tile<kBits, kHalf, kShort, 1>,
+                                 tile<kBits, kHalf, kShort, 2>,
+                                 tile<kBits, kHalf, kShort, 3>,
+                                 tile<kBits, kHalf, kShort, 4>,
+                                 tile<kBits, kHalf, kShort, 5>,
+                                 tile<kBits, kHalf, kShort, 6>,
+                                 tile<kBits, kHalf, kShort, 7>,
+                                 tile<kBits, kHalf, kShort, 8>}};
 
+template <bool kShort>
 const TileKernels& tiles_for(const PanelView& weight) {
   if (weight.form == PanelForm::kAffine4)
-    return weight.half_scales ? kTiles<4, true> : kTiles<4, false>;
-  return weight.half_scales ? kTiles<8, true> : kTiles<8, false>;
+    return weight.half_scales ? kTiles<4, true, kShort> : kTiles<4, false, kShort>;
+  return weight.half_scales ? kTiles<8, true, kShort> : kTiles<8, false, kShort>;
 }
 
 void multiply(const PanelView& weight,
@@ -191,7 +235,8 @@ void multiply(const PanelView& weight,
               int tokens,
               float* out,
               std::int64_t out_stride) {
-  const TileKernels& tiles = tiles_for(weight);
+  const bool is_short = in.block_scales != nullptr;
+  const TileKernels& tiles = is_short ? tiles_for<true>(weight) : tiles_for<false>(weight);
   const int blocks = weight.columns / kPanelColumns;
   for (int panel = first; panel < last; ++panel) {
     const int left = least(kPanelRows, rows - panel * kPanelRows);
@@ -202,6 +247,7 @@ void multiply(const PanelView& weight,
                                  blocks,
                                  in.codes + std::int64_t{t} * weight.columns * 2,
                                  in.sums + std::int64_t{t} * blocks,
+                                 is_short ? in.block_scales + std::int64_t{t} * blocks : nullptr,
                                  in.scales + t,
                                  mask,
                                  out + t * out_stride + panel * kPanelRows,

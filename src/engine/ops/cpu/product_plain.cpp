@@ -9,6 +9,8 @@
 namespace mlxs::engine {
 namespace {
 
+constexpr float kInfinite = std::numeric_limits<float>::infinity();
+
 /// A tile's codes: [block][token][kPanelColumns] of 16 bits.
 struct Tile {
   int first, tokens;
@@ -48,7 +50,34 @@ int q_at(int bits, const std::uint8_t* q, int lane, int column) {
 
 bool available() { return true; }
 
+void encode_short(const float* x, int columns, int index, int tokens, const Codes& out) {
+  auto* const codes = reinterpret_cast<std::int16_t*>(out.codes);
+  const Tile tile = tile_of(index, tokens);
+  out.scales[index] = 1;
+  for (int block = 0; block < columns / kPanelColumns; ++block) {
+    const float* const from = x + block * kPanelColumns;
+    float most = 0;
+    for (int i = 0; i < kPanelColumns; ++i) {
+      // Whatever is not finite makes a block count as zero and its token as not a number.
+      most = std::isfinite(from[i]) ? std::max(most, std::abs(from[i])) : kInfinite;
+    }
+    if (most == kInfinite) out.scales[index] = std::numeric_limits<float>::quiet_NaN();
+    const bool nothing = most == kInfinite || most < kTokenMaxMin;
+    const float factor = nothing ? 0.0f : static_cast<float>(kShortCodeMax) / most;
+    const float scale = nothing ? 0.0f : most / static_cast<float>(kShortCodeMax);
+    int sum = 0;
+    for (int i = 0; i < kPanelColumns; ++i) {
+      const auto code = nothing ? 0 : static_cast<int>(std::nearbyint(from[i] * factor));
+      codes[codes_at(columns, tile, index, block) + i] = static_cast<std::int16_t>(code);
+      sum += code;
+    }
+    out.block_scales[sum_at(columns, tile, index, block)] = scale;
+    out.sums[sum_at(columns, tile, index, block)] = static_cast<float>(sum) * scale;
+  }
+}
+
 void encode(const float* x, int columns, int index, int tokens, const Codes& out) {
+  if (out.block_scales != nullptr) return encode_short(x, columns, index, tokens, out);
   auto* const codes = reinterpret_cast<std::int16_t*>(out.codes);
   const Tile tile = tile_of(index, tokens);
   float most = 0;
@@ -95,10 +124,11 @@ void multiply(const PanelView& weight,
         for (int i = 0; i < kPanelColumns; ++i) {
           dot += q_at(weight.bits(), at + weight.scales_bytes(), lane, i) * code[i];
         }
-        acc = std::fma(scale_at(weight, at, lane), static_cast<float>(dot), acc);
-        acc = std::fma(scale_at(weight, at, kPanelRows + lane),
-                       in.sums[sum_at(weight.columns, tile, t, block)],
-                       acc);
+        const std::int64_t place = sum_at(weight.columns, tile, t, block);
+        auto part = static_cast<float>(dot);
+        if (in.block_scales != nullptr) part *= in.block_scales[place];
+        acc = std::fma(scale_at(weight, at, lane), part, acc);
+        acc = std::fma(scale_at(weight, at, kPanelRows + lane), in.sums[place], acc);
       }
       out[t * out_stride + row] = acc * in.scales[t];
     }

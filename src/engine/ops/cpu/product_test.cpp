@@ -76,7 +76,11 @@ std::vector<float> product(const ProductKernels& kernels,
   std::vector<std::uint8_t> codes(count * static_cast<std::size_t>(columns) * 2);
   std::vector<float> sums(count * blocks);
   std::vector<float> scales(count);
-  const Codes in{codes.data(), sums.data(), scales.data()};
+  std::vector<float> block_scales(sums.size());
+  const Codes in{codes.data(),
+                 sums.data(),
+                 scales.data(),
+                 weight.view().eight_bits ? block_scales.data() : nullptr};
   for (int t = 0; t < tokens; ++t) kernels.encode(x + t * columns, columns, t, tokens, in);
   std::vector<float> out(count * static_cast<std::size_t>(weight.rows()), -1.0f);
   for (int panel = 0; panel < weight.panels(); panel += step) {
@@ -137,8 +141,9 @@ TEST_P(EveryKernelSet, IsWithinTheCodesRoundingOfTheExactProduct) {
         random_affine(shape.rows, shape.columns, shape.bits, shape.group_size, shape.odd);
     const std::vector<float> x = random_tokens(shape.tokens, shape.columns);
     const PackedMatrix weight(matrix.view());
-
     const std::vector<float> out = product(*GetParam(), weight, x.data(), shape.tokens);
+    const std::vector<float> rough =
+        product(*GetParam(), weight.with_eight_bits(), x.data(), shape.tokens);
 
     for (int t = 0; t < shape.tokens; ++t) {
       double most = 0;
@@ -155,7 +160,11 @@ TEST_P(EveryKernelSet, IsWithinTheCodesRoundingOfTheExactProduct) {
         }
         // Half a code for each column, and float32's own rounding.
         const double bound = magnitude * most * (0.5 / kCodeMax + 1e-5);
-        EXPECT_NEAR(out[static_cast<std::size_t>(t * shape.rows + row)], exact, bound)
+        const double rough_bound = magnitude * most * (0.5 / kShortCodeMax + 1e-5);
+        const auto at = static_cast<std::size_t>(t * shape.rows + row);
+        EXPECT_NEAR(out[at], exact, bound)
+            << shape.rows << "x" << shape.columns << " at " << shape.bits;
+        EXPECT_NEAR(rough[at], exact, rough_bound)
             << shape.rows << "x" << shape.columns << " at " << shape.bits;
       }
     }
@@ -171,21 +180,28 @@ TEST_P(EveryKernelSet, GivesThePlainKernelsBits) {
     EXPECT_EQ(bits_of(product(*GetParam(), weight, x.data(), shape.tokens)),
               bits_of(product(plain(), weight, x.data(), shape.tokens)))
         << shape.rows << "x" << shape.columns << " at " << shape.bits;
+    const PackedMatrix rough = weight.with_eight_bits();
+    EXPECT_EQ(bits_of(product(*GetParam(), rough, x.data(), shape.tokens)),
+              bits_of(product(plain(), rough, x.data(), shape.tokens)))
+        << shape.rows << "x" << shape.columns << " at " << shape.bits;
   }
 }
 
 // R-ENG-2
 TEST_P(EveryKernelSet, ATokensBitsDependOnNothingButItselfAndTheWeight) {
-  const PackedMatrix weight(random_affine(75, 192, 4, 32).view());
+  const PackedMatrix fine(random_affine(75, 192, 4, 32).view());
   constexpr int kTokens = 19;
   const std::vector<float> x = random_tokens(kTokens, 192);
-  const std::vector<float> whole = product(*GetParam(), weight, x.data(), kTokens);
-  for (int t = 0; t < kTokens; ++t) {
-    const auto at = whole.begin() + std::ptrdiff_t{t} * 75;
-    EXPECT_EQ(bits_of(product(*GetParam(), weight, x.data() + t * 192, 1)), bits_of({at, at + 75}));
-  }
-  for (const int step : {1, 2, 3}) {
-    EXPECT_EQ(bits_of(product(*GetParam(), weight, x.data(), kTokens, step)), bits_of(whole));
+  for (const PackedMatrix& weight : {fine, fine.with_eight_bits()}) {
+    const std::vector<float> whole = product(*GetParam(), weight, x.data(), kTokens);
+    for (int t = 0; t < kTokens; ++t) {
+      const auto at = whole.begin() + std::ptrdiff_t{t} * 75;
+      EXPECT_EQ(bits_of(product(*GetParam(), weight, x.data() + t * 192, 1)),
+                bits_of({at, at + 75}));
+    }
+    for (const int step : {1, 2, 3}) {
+      EXPECT_EQ(bits_of(product(*GetParam(), weight, x.data(), kTokens, step)), bits_of(whole));
+    }
   }
 }
 
@@ -206,7 +222,7 @@ TEST_P(EveryKernelSet, TheLargestCodesDoNotOverflow) {
 
 TEST_P(EveryKernelSet, ZeroHugeTinyAndNonFiniteTokensStayApart) {
   const Affine matrix = random_affine(20, 64, 4, 32);
-  const PackedMatrix weight(matrix.view());
+  const PackedMatrix fine(matrix.view());
   constexpr int kTokens = 6;
   std::vector<float> x = random_tokens(kTokens, 64);
   const auto token = [&](int t) { return x.begin() + std::ptrdiff_t{t} * 64; };
@@ -216,17 +232,19 @@ TEST_P(EveryKernelSet, ZeroHugeTinyAndNonFiniteTokensStayApart) {
   token(3)[5] = kInfinity;
   token(4)[63] = std::numeric_limits<float>::quiet_NaN();
 
-  const std::vector<float> out = product(*GetParam(), weight, x.data(), kTokens);
+  for (const PackedMatrix& weight : {fine, fine.with_eight_bits()}) {
+    const std::vector<float> out = product(*GetParam(), weight, x.data(), kTokens);
 
-  for (int row = 0; row < 20; ++row) {
-    const auto result = [&](int t) { return out[static_cast<std::size_t>(t * 20 + row)]; };
-    EXPECT_EQ(result(0), 0.0f);
-    EXPECT_TRUE(std::isfinite(result(1)));
-    EXPECT_GT(std::abs(result(1)), 1e20f);
-    EXPECT_EQ(result(2), 0.0f);
-    EXPECT_TRUE(std::isnan(result(3)));
-    EXPECT_TRUE(std::isnan(result(4)));
-    EXPECT_TRUE(std::isfinite(result(5)));
+    for (int row = 0; row < 20; ++row) {
+      const auto result = [&](int t) { return out[static_cast<std::size_t>(t * 20 + row)]; };
+      EXPECT_EQ(result(0), 0.0f);
+      EXPECT_TRUE(std::isfinite(result(1)));
+      EXPECT_GT(std::abs(result(1)), 1e20f);
+      EXPECT_EQ(result(2), 0.0f);
+      EXPECT_TRUE(std::isnan(result(3)));
+      EXPECT_TRUE(std::isnan(result(4)));
+      EXPECT_TRUE(std::isfinite(result(5)));
+    }
   }
 }
 
@@ -367,10 +385,10 @@ TEST(Half, EveryNumberSurvivesTheWayThroughAFloat) {
     const float below = half_to_float(static_cast<std::uint16_t>(bits));
     const float above = half_to_float(static_cast<std::uint16_t>(bits + 1));
     const float middle = below + (above - below) / 2;
-    ASSERT_EQ(nearest_half(below), bits);
-    ASSERT_EQ(nearest_half(middle), bits + bits % 2) << "to the even one";
-    ASSERT_EQ(nearest_half(std::nextafter(middle, 1e9f)), bits + 1);
-    ASSERT_EQ(nearest_half(-std::nextafter(middle, 0.0f)), bits | 0x8000u);
+    ASSERT_EQ(round_to_half(below), bits);
+    ASSERT_EQ(round_to_half(middle), bits + bits % 2) << "to the even one";
+    ASSERT_EQ(round_to_half(std::nextafter(middle, 1e9f)), bits + 1);
+    ASSERT_EQ(round_to_half(-std::nextafter(middle, 0.0f)), bits | 0x8000u);
   }
   EXPECT_EQ(half_to_float(0x3c00), 1.0f);
   EXPECT_EQ(half_to_float(0xc000), -2.0f);
