@@ -3,11 +3,14 @@
 #include "bench/engine/collector.h"
 
 #include <boost/json/array.hpp>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
 #include <iterator>
 #include <map>
 #include <utility>
@@ -95,7 +98,11 @@ bool all_have(const Collector::Tracks& tracks, std::size_t tokens) {
 }  // namespace
 
 json::object decode(const ScenarioOptions& options) {
-  Collector collector{options.source, limits_for(options, options.rows)};
+  // Nobody is kept waiting while the prompts come: a budget would let the first rows end before the
+  // last ones begin.
+  engine::EngineLimits limits = limits_for(options, options.rows);
+  limits.latency_budget = Milliseconds{0};
+  Collector collector{options.source, limits};
   for (int row = 0; row < options.rows; ++row)
     collector.submit(prompt_of(row, options.prompt_tokens), options.answer_tokens);
   collector.wait([](const auto& tracks) {
@@ -111,6 +118,10 @@ json::object decode(const ScenarioOptions& options) {
     const std::size_t shown = std::min(kTokensShown, track.tokens.size());
     tokens.emplace_back(json::array(track.tokens.begin(),
                                     track.tokens.begin() + static_cast<std::ptrdiff_t>(shown)));
+  }
+  if (from >= to) {
+    fmt::print(stderr, "A row ended before the last one began: longer answers are needed.\n");
+    std::exit(1);
   }
   double drawn = 0;
   for (const auto& [id, track] : collector.tracks())
